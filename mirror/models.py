@@ -165,6 +165,28 @@ class FormatControl:
             return False
         return project in allowing or ":all:" not in refusing
 
+    def after(self, option: str, argument: str) -> FormatControl:
+        """Return this after one more *option*, ``no-binary`` or ``only-binary``: it takes its names from the other."""
+        mine, other = set(self.no_binary), set(self.only_binary)
+        if option == "only-binary":
+            mine, other = other, mine
+        names = argument.split(",")
+        while ":all:" in names:
+            other.clear()
+            mine = {":all:"}
+            del names[: names.index(":all:") + 1]
+            if ":none:" not in names:  # whatever else is named, :all: covers it
+                names.clear()
+        for name in names:
+            if name == ":none:":
+                mine.clear()
+            elif name.strip():
+                other.discard(canonicalize_name(name.strip()))
+                mine.add(canonicalize_name(name.strip()))
+        if option == "only-binary":
+            mine, other = other, mine
+        return FormatControl(frozenset(mine), frozenset(other))
+
 
 @dataclass(frozen=True, slots=True)
 class RequirementSet:
@@ -217,11 +239,28 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """What building an sdist on a target needs: its ``build-system.requires`` and their closure, sorted by project."""
+
+    project: NormalizedName
+    version: str
+    requires: tuple[Requirement, ...]
+    pins: tuple[Pin, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TargetPlan:
-    """What one target installs, sorted by project."""
+    """What one target installs, sorted by project, and one build for each sdist among it or among the builds' pins."""
 
     target: Target
     pins: tuple[Pin, ...]
+    builds: tuple[Build, ...] = ()
+
+    def every_pin(self) -> Iterator[Pin]:
+        """The pins, then those of the builds; a file may come more than once."""
+        yield from self.pins
+        for build in self.builds:
+            yield from build.pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +273,7 @@ class Plan:
         """Every file by its name, sorted; the same name with different digests is an IntegrityError."""
         found: dict[str, File] = {}
         for target in self.targets:
-            for pin in target.pins:
+            for pin in target.every_pin():
                 known = found.setdefault(pin.file.filename, pin.file)
                 if known.hashes.agrees(pin.file.hashes) is False:
                     raise IntegrityError(

@@ -1,0 +1,21 @@
+"""Bundle format 1: manifest, writer, reader. ``docs/bundle-format.md`` says what every byte means."""
+
+from mirror.bundle.content import BundleContent
+from mirror.bundle.frames import Frames
+from mirror.bundle.manifest import BundledFile, BundledTarget, Manifest, Member
+from mirror.bundle.reader import BundleReader, VerifiedStream, unpack
+from mirror.bundle.writer import Written, write_bundle
+
+__all__ = [
+    "BundleContent",
+    "BundleReader",
+    "BundledFile",
+    "BundledTarget",
+    "Frames",
+    "Manifest",
+    "Member",
+    "VerifiedStream",
+    "Written",
+    "unpack",
+    "write_bundle",
+]

@@ -1,0 +1,177 @@
+"""From a plan to everything that a bundle holds besides the distribution files themselves. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Protocol
+
+from packaging.utils import canonicalize_name
+
+from mirror.bundle.frames import archive_order
+from mirror.bundle.manifest import (
+    LEADING_FRAMES,
+    BundledFile,
+    BundledTarget,
+    Entry,
+    Manifest,
+    Member,
+    Section,
+    frames_of,
+    lock_path,
+)
+from mirror.bundle.pylock import render_lock
+from mirror.bundle.report import render_report
+from mirror.bundle.sbom import render_sbom
+from mirror.bundle.static import index_pages
+from mirror.errors import HashMismatchError, IncompleteError
+from mirror.models import Pin, Plan, is_safe_filename
+from mirror.urls import redact, without_credentials
+
+_UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
+_SOURCE_NAME_LENGTH = 80
+
+
+class Fetched(Protocol):
+    """A file in the store; ``size`` is in bytes."""
+
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BundleContent:
+    """What goes into a bundle.
+
+    ``fetched`` says which blob every file of the plan is, by file name; ``metadata`` is its core metadata as it is in
+    the file. ``sources`` are the requirements files that were read, ``(name, text)``, without credentials.
+    """
+
+    plan: Plan
+    fetched: Mapping[str, Fetched]
+    metadata: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    sources: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A manifest and the bytes of every member that it names besides the distribution files."""
+
+    manifest: Manifest
+    members: Mapping[str, bytes] = field(repr=False)
+
+
+def prepare(content: BundleContent) -> Prepared:
+    """Work out everything that a bundle says.
+
+    Raises an IncompleteError where a file of the plan was not fetched, a HashMismatchError where it is not the one that
+    the index promised, a BundleError where the plan contradicts itself.
+    """
+    targets = tuple(
+        BundledTarget(
+            name=plan.target.name,
+            tags=plan.target.tags,
+            markers=plan.target.environment,
+            pins={pin.project: pin.version for pin in plan.pins},
+            builds={
+                f"{build.project} {build.version}": {pin.project: pin.version for pin in build.pins}
+                for build in plan.builds
+            },
+        )
+        for plan in sorted(content.plan.targets, key=lambda plan: plan.target.name)
+    )
+    files = _placed(_files(content))
+    members: dict[str, bytes] = {
+        f"{file.path}.metadata": content.metadata[file.filename] for file in files if file.metadata_sha256
+    }
+    members |= index_pages((project, tuple(group)) for project, group in groupby(files, key=lambda file: file.project))
+    members |= {lock_path(target.name): render_lock(target, files) for target in targets}
+    members |= {
+        f"requirements/{position:02}-{_source_name(name)}": text.encode("utf-8", "surrogateescape")
+        for position, (name, text) in enumerate(content.sources, 1)
+    }
+    members["sbom.cdx.json"] = render_sbom(targets, files, content.metadata)
+    members["report.html"] = render_report(targets, files, content.metadata)
+    members = dict(sorted(members.items()))
+    manifest = Manifest(
+        targets=targets,
+        files=files,
+        members=tuple(Member(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in members.items()),
+    )
+    manifest.check()
+    return Prepared(manifest, members)
+
+
+def _files(content: BundleContent) -> list[BundledFile]:
+    """Every file of the plan, in archive order, not yet placed into frames."""
+    installed: dict[str, list[tuple[str, Pin]]] = {}
+    built_with: dict[str, list[tuple[str, Pin]]] = {}
+    to_build: dict[str, set[str]] = {}
+    for plan in sorted(content.plan.targets, key=lambda plan: plan.target.name):
+        for pin in plan.pins:
+            installed.setdefault(pin.file.filename, []).append((plan.target.name, pin))
+        sdists = {(pin.project, pin.version): pin.file.filename for pin in plan.every_pin() if not pin.file.is_wheel}
+        for build in plan.builds:
+            sdist = sdists[build.project, build.version]
+            asked = {canonicalize_name(requirement.name) for requirement in build.requires}
+            to_build.setdefault(sdist, set()).update(asked & {pin.project for pin in build.pins})
+            for pin in build.pins:
+                built_with.setdefault(pin.file.filename, []).append((plan.target.name, pin))
+    missing = sorted(name for name in {**installed, **built_with} if name not in content.fetched)
+    if missing:
+        raise IncompleteError(f"{missing[0]} was not fetched.", missing=missing)
+    files: list[BundledFile] = []
+    for filename, file in content.plan.files().items():
+        blob = content.fetched[filename]
+        if file.hashes.sha256 not in (None, blob.sha256):
+            raise HashMismatchError(f"{filename} should have the sha256 {file.hashes.sha256}, but has {blob.sha256}.")
+        wanted = [*installed.get(filename, ()), *built_with.get(filename, ())]
+        _, pin = wanted[0]
+        files.append(
+            BundledFile(
+                filename=filename,
+                project=pin.project,
+                version=pin.version,
+                size=blob.size,
+                sha256=blob.sha256,
+                index=redact(without_credentials(file.index)),
+                requires_python=file.requires_python,
+                yanked=file.yanked,
+                upload_time=file.upload_time,
+                targets=tuple(name for name, _ in installed.get(filename, ())),
+                builds=tuple(dict.fromkeys(name for name, _ in built_with.get(filename, ()))),
+                chain=pin.chain,
+                requires=tuple(sorted(to_build.get(filename, set()).union(*(other.requires for _, other in wanted)))),
+                metadata_sha256=_metadata_digest(filename, content.metadata),
+            )
+        )
+    return sorted(files, key=lambda file: (file.project, archive_order(file.filename)))
+
+
+def _placed(files: list[BundledFile]) -> tuple[BundledFile, ...]:
+    placed: list[BundledFile] = []
+    frame = LEADING_FRAMES
+    for project, group in groupby(files, key=lambda file: file.project):
+        mine = [replace(file, frame=frame) for file in group]
+        placed += mine
+        section = Section(project, frame, tuple(Entry(file.path, file.size, file.sha256) for file in mine))
+        frame += frames_of(section.size)
+    return tuple(placed)
+
+
+def _metadata_digest(filename: str, metadata: Mapping[str, bytes]) -> str | None:
+    """PEP 658 is about wheels; and a name that leaves no room for ``.metadata`` goes without."""
+    if not filename.endswith(".whl") or filename not in metadata or not is_safe_filename(f"{filename}.metadata"):
+        return None
+    return hashlib.sha256(metadata[filename]).hexdigest()
+
+
+def _source_name(name: str) -> str:
+    """The last part of a path or URL, harmless as a file name; folders of this machine are nobody's business."""
+    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2].partition("?")[0]
+    return _UNUSUAL.sub("_", last).strip("._")[-_SOURCE_NAME_LENGTH:] or "requirements"

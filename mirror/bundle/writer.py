@@ -1,0 +1,201 @@
+"""Writing a bundle: compressed frames in order, one temporary file, synced, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mirror.bundle import tar
+from mirror.bundle.content import BundleContent, prepare
+from mirror.bundle.frames import DIGEST_FRAME, DIGEST_MAGIC, Frames, compress, seek_table
+from mirror.bundle.manifest import MANIFEST, Section
+from mirror.errors import StorageError
+from mirror.models import Event, Reporter, Stage, silent
+from mirror.store import Store
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A bundle on the disk: the digest of its manifest, the digest of the whole file, its size in bytes."""
+
+    path: Path
+    identity: str
+    sha256: str
+    size: int
+
+
+def write_bundle(
+    path: Path,
+    content: BundleContent,
+    store: Store,
+    *,
+    frames: Frames | None = None,
+    report: Reporter = silent,
+    threads: int = 2,
+) -> Written:
+    """Write *content* to *path*, replacing what is there only when the new bundle is complete and synced.
+
+    *frames* may have begun to compress projects; without it, *threads* threads do so here. The same content gives the
+    same bytes, whatever the timing, the store, the path or what was begun before.
+
+    Raises a StorageError where the disk does not allow it or another process writes the same bundle, and what
+    :func:`~mirror.bundle.content.prepare` raises.
+    """
+    prepared = prepare(content)
+    manifest = prepared.manifest
+    sections = manifest.project_sections.values()
+    report(Event("begin", Stage.WRITE, items=len(manifest.files), bytes=sum(file.size for file in manifest.files)))
+    with ExitStack() as stack:
+        stack.enter_context(_disk(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if frames is None:
+            frames = stack.enter_context(Frames(store, path.parent, threads=threads))
+        wanted = {
+            section.name: [(file.filename, file.sha256, file.size) for file in manifest.files_of(section.name)]
+            for section in sections
+        }
+        for project, files in wanted.items():
+            frames.start(project, files)
+        with _temporary(path) as file, ThreadPoolExecutor(1, "hash") as hasher:
+            output = _Output(file, hasher)
+            output.frame([_member(MANIFEST, manifest.to_bytes())])
+            output.frame([_member(name, data) for name, data in prepared.members.items()])
+            for section in sections:
+                for packed in frames.take(section.name, wanted[section.name]):
+                    output.copy(packed.chunks(), packed.size, packed.content)
+                    packed.release()
+                report(Event("advance", Stage.WRITE, section.name, len(section.entries), _content(section)))
+            output.frame([tar.END])
+            written = output.finish()
+    report(Event("end", Stage.WRITE))
+    return Written(path, manifest.identity, *written)
+
+
+class _Output:
+    """The bundle file as it grows: hashed in a second thread while it is written, frame sizes noted."""
+
+    def __init__(self, file: BinaryIO, hasher: ThreadPoolExecutor) -> None:
+        self._file = file
+        self._hasher = hasher
+        self._hash = hashlib.sha256()
+        self._sizes: list[tuple[int, int]] = []
+        self._written = 0
+
+    def frame(self, members: Iterable[bytes]) -> None:
+        """Compress *members*, which are small, into one frame."""
+        data = b"".join(members)
+        packed = b"".join(compress([data], len(data)))
+        self.copy([packed], len(packed), len(data))
+
+    def copy(self, chunks: Iterable[bytes], size: int, content: int) -> None:
+        """Append a frame of *size* bytes that holds *content* bytes."""
+        for chunk in chunks:
+            self._append(chunk)
+        self._sizes.append((size, content))
+
+    def finish(self) -> tuple[str, int]:
+        """Append digest and seek table; return the file's SHA-256 and size."""
+        self.copy([DIGEST_MAGIC + self._hash.digest()], DIGEST_FRAME, 0)
+        self._append(seek_table(self._sizes))
+        return self._hash.hexdigest(), self._written
+
+    def _append(self, chunk: bytes) -> None:
+        hashed = self._hasher.submit(self._hash.update, chunk)
+        self._file.write(chunk)
+        self._written += len(chunk)
+        hashed.result()
+
+
+def _member(path: str, data: bytes) -> bytes:
+    return tar.header(path, len(data)) + data + bytes(tar.padding(len(data)))
+
+
+def _content(section: Section) -> int:
+    return sum(entry.size for entry in section.entries)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[BinaryIO]:
+    """Yield an empty file beside *path* that takes its name at the end, synced; on an error nothing is left.
+
+    Its name is always the same, so that what a killed run leaves is taken over by the next; a lock keeps two from
+    writing it at once.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    with ExitStack() as stack:
+        file = stack.enter_context(_locked(temporary))
+        try:
+            file.truncate(0)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if sys.platform == "win32":  # where an open file can't be renamed
+                stack.close()
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """Open *path* for writing, created if need be, and hold its lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            try:
+                if sys.platform == "win32":
+                    msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+                else:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                    raise
+                raise StorageError(
+                    f"Another process is writing {path.name[1 : -len('.part')]}.",
+                    hint="Wait for it, or write to another path.",
+                ) from error
+            # Whoever held it before may have renamed it away: then this is not the file that we will rename.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    yield file
+                    return
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut; Windows can't and need not."""
+    if sys.platform != "win32":
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Turn an OSError into a StorageError that says what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        hint = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = (
+                "The folder needs twice the size of the bundle while it is written. Nothing that was fetched is lost."
+            )
+        raise StorageError(f"Can't write {path}: {error.strerror or error}.", hint=hint) from error

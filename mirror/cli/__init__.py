@@ -1,0 +1,75 @@
+"""The command line. Each command lives in a module of its own, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from mirror import __version__
+from mirror.errors import AirgapError
+
+_COMMANDS = {
+    "inspect": "Show what a bundle holds, without unpacking it.",
+    "pack": "Resolve requirements for every target and write one bundle.",
+    "push": "Upload a bundle into a repository, and prove that it is there.",
+    "serve": "Serve the embedded repositories over HTTP.",
+    "unpack": "Unpack a bundle into a folder that pip can install from.",
+    "verify": "Check every digest and every promise of a bundle.",
+}
+
+
+class _Lazy(click.Group):
+    """Lists its commands without importing them: ``--help`` must feel instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"mirror.cli.{cmd_name}"), cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"mirror.cli.{cmd_name}.{cmd_name} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_COMMANDS.items()))
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="airgap")
+def airgap() -> None:
+    """Move Python packages across an air gap: pack, carry, push.
+
+    Exit codes: 0 done, 1 unexpected error, 2 usage or configuration, 3 no resolution or an incomplete closure,
+    4 network, 5 integrity, 6 push not finished, 7 conflict in the repository, 8 storage, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with a documented code; see :mod:`mirror.errors`."""
+    try:
+        code = airgap.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except AirgapError as error:
+        click.echo(f"error: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("Interrupted. Run the same command again to go on.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; Python would complain once more at exit
+        sys.exit(1)

@@ -1,0 +1,154 @@
+"""``airgap pack``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mirror.cli.options import index_options, output_options
+from mirror.cli.progress import progress
+from mirror.cli.units import count, human_bytes, table
+
+if TYPE_CHECKING:
+    from mirror.config import Overrides
+    from mirror.models import Target
+    from mirror.ops.pack import Packed
+
+
+@click.command()
+@click.argument("requirements", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("bundle.tar.zst"),
+    show_default=True,
+    help="Where to write the bundle.",
+)
+@click.option("-c", "--constraint", "constraints", multiple=True, metavar="FILE", help="Constraints, as for pip.")
+@click.option(
+    "--target",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A machine that will install: 'this', or a name such as cp312-manylinux_2_28_x86_64. Repeatable.",
+)
+@click.option(
+    "--python-version", "pythons", multiple=True, metavar="VERSION", help="As pip: 3.12 or 3.12.4. Repeatable."
+)
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="TAG",
+    help="As pip: manylinux_2_28_x86_64, win_amd64, macosx_11_0_arm64; or linux, windows, macos. Repeatable; "
+    "every Python version is combined with every platform.",
+)
+@click.option("--dry-run", is_flag=True, help="Resolve and say what would be fetched; write nothing.")
+@index_options
+@output_options
+def pack(
+    requirements: tuple[str, ...],
+    output: Path,
+    constraints: tuple[str, ...],
+    names: tuple[str, ...],
+    pythons: tuple[str, ...],
+    platforms: tuple[str, ...],
+    dry_run: bool,
+    overrides: Overrides,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Resolve REQUIREMENTS for every target, fetch the closure, prove it complete, and write one bundle.
+
+    REQUIREMENTS are files in pip's format. Without --target, --python-version or --platform, the target is the Python
+    that runs airgap.
+    """
+    from mirror.config import load
+    from mirror.lockfiles.requirements import read_requirements
+    from mirror.ops.pack import pack as run
+
+    wanted = read_requirements(requirements, constraints=constraints, environ=os.environ)
+    chosen = _targets(names, pythons, platforms)
+    with progress(quiet=quiet, verbose=verbose) as report:
+        packed = run(wanted, chosen, None if dry_run else output, load(overrides=overrides), report)
+    if as_json:
+        click.echo(json.dumps(as_document(packed), indent=2))
+    elif not quiet:
+        click.echo("\n".join(summary(packed)), err=True)
+
+
+def _targets(names: tuple[str, ...], pythons: tuple[str, ...], platforms: tuple[str, ...]) -> tuple[Target, ...]:
+    from mirror.targets import named_target, product
+
+    chosen = [named_target(name) for name in names]
+    if pythons or platforms or not chosen:
+        chosen += product(pythons, platforms)
+    return tuple({target.name: target for target in chosen}.values())
+
+
+def as_document(packed: Packed) -> dict[str, Any]:
+    """The ``--json`` result. Keys are only ever added."""
+    users: dict[str, list[str]] = {}
+    for target in packed.plan.targets:
+        for pin in target.every_pin():
+            targets = users.setdefault(pin.file.filename, [])
+            if target.target.name not in targets:
+                targets.append(target.target.name)
+    return {
+        "bundle": str(packed.written.path) if packed.written else None,
+        "sha256": packed.written.sha256 if packed.written else None,
+        "identity": packed.written.identity if packed.written else None,
+        "targets": {
+            target.target.name: {"pins": {pin.project: pin.version for pin in target.pins}}
+            for target in packed.plan.targets
+        },
+        "files": [
+            {
+                "filename": name,
+                "project": file.project,
+                "version": file.version,
+                "size": packed.sizes[name],
+                "sha256": packed.sha256[name],
+                "index": file.index,
+                "targets": users[name],
+            }
+            for name, file in packed.plan.files().items()
+        ],
+    }
+
+
+def summary(packed: Packed) -> list[str]:
+    """What people read at the end of a run."""
+    files = packed.plan.files()
+    known = [size for size in packed.sizes.values() if size is not None]
+    total = human_bytes(sum(known)) + ("" if len(known) == len(files) else " and files of unknown size")
+    rows = [
+        (target.target.name, count(len(target.pins), "project"), human_bytes(_size_of(packed, position)))
+        for position, target in enumerate(packed.plan.targets)
+    ]
+    lines = [f"  {line}" for line in table(rows, right=(1, 2))]
+    if packed.written is None:
+        listing = [
+            (name, human_bytes(size) if size is not None else "unknown") for name, size in sorted(packed.sizes.items())
+        ]
+        return [*table(listing, right=(1,)), "", *lines, f"Would fetch {count(len(files), 'file')}, {total}."]
+    sdists = [name for name, file in files.items() if not file.is_wheel]
+    return [
+        *lines,
+        f"{packed.written.path}: {count(len(files), 'file')}, {total}, in {human_bytes(packed.written.size)}.",
+        *([f"Sdists, which run code when they are built: {', '.join(sdists)}."] if sdists else []),
+        "Every target installs from it alone.",
+        f"sha256    {packed.written.sha256}",
+        f"identity  {packed.written.identity}",
+    ]
+
+
+def _size_of(packed: Packed, position: int) -> int:
+    names = {pin.file.filename for pin in packed.plan.targets[position].every_pin()}
+    return sum(packed.sizes[name] or 0 for name in names)

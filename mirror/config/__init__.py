@@ -1,0 +1,10 @@
+"""Configuration: pip.conf, .pypirc, airgap.toml, netrc, keyring and the environment, in one frozen Config."""
+
+from __future__ import annotations
+
+from mirror.config.credentials import CredentialStore
+from mirror.config.load import load
+from mirror.config.pypirc import repository_from_url
+from mirror.config.values import Config, Overrides, Repository, Setting
+
+__all__ = ["Config", "CredentialStore", "Overrides", "Repository", "Setting", "load", "repository_from_url"]

@@ -1,0 +1,1 @@
+"""Simple repository indexes: ``simple`` parses and renders pages (pure), ``client`` fetches and caches them."""

@@ -1,0 +1,501 @@
+"""Simple index pages: parse and render PEP 503 (HTML) and PEP 691 (JSON), with 592, 629, 658, 700, 714 and 792. Pure.
+
+A page of a big project has thousands of links, and a resolver looks at a few. So parsing only cuts the page into links
+and names; a link's attributes are read when its :class:`~mirror.models.File` is asked for.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from html.parser import HTMLParser
+from typing import Any, Final
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from mirror.errors import IndexPageError, IntegrityError
+from mirror.filenames import Split, split_filename
+from mirror.models import DIGEST_LENGTHS, File, Hashes, is_safe_filename
+from mirror.urls import redact, without_credentials
+
+#: What pip sends: JSON before HTML.
+ACCEPT: Final = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
+JSON_TYPE: Final = "application/vnd.pypi.simple.v1+json"
+HTML_TYPE: Final = "application/vnd.pypi.simple.v1+html"
+
+_S = r"[ \t\r\n]"
+_PLAIN_TAGS = (
+    "html|head|body|meta|link|h[1-6]|p|br|hr|div|span|ul|ol|li|table|thead|tbody|tr|td|th|pre|b|i|em|strong|small|code"
+)
+# What may stand around links for the fast path to be sure that it sees what an HTML parser would see.
+_PLAIN_GAP = re.compile(
+    rf'[^<]*(?:<(?:(?i:{_PLAIN_TAGS})(?:{_S}+[a-z][a-z:-]*="[^"<>]*")*{_S}*/?>|/(?i:{_PLAIN_TAGS}){_S}*>'
+    r"|(?i:title)>[^<]*</(?i:title)>|(?i:!doctype) [^<>]*>|!--[^<>-]+-->)[^<]*)*"
+)
+# Group 1 is all attributes, group 2 is href. Only classes of one excluded character: those are searched many times
+# faster than others, and this expression runs over megabytes.
+_PLAIN_ANCHOR = re.compile(
+    rf'<a{_S}+((?:[a-z][a-z-]*="[^"]*"{_S}+)*?href="([^"]*)"(?:{_S}+[a-z][a-z-]*="[^"]*")*){_S}*>[^<]*</a>'
+)
+# Python's HTML parsers do not all agree about the others, and a "/", "#" or "?" could hide in them.
+_OTHER_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|#34|#39|#x22|#x27);)")
+_ATTRIBUTES = re.compile(r'([a-z][a-z:-]*)="([^"]*)"')
+_META = re.compile(r"<meta\s([^>]*)>", re.IGNORECASE)
+
+_Attributes = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """What a page says about one file, not yet judged. ``url`` may be relative."""
+
+    url: str
+    hashes: Hashes
+    size: int | None = None
+    requires_python: str | None = None
+    yanked: str | None = None
+    upload_time: str | None = None
+    metadata: Hashes | None = None
+
+
+@dataclass(frozen=True)
+class ParsedPage:
+    """One index page. ``filenames`` has every link, usable or not, in the page's order.
+
+    ``index`` and ``url`` carry no credentials. ``status`` is PEP 792's ``(status, reason)``.
+    """
+
+    project: NormalizedName
+    index: str
+    url: str
+    filenames: Sequence[str]
+    status: tuple[str, str]
+    links: Sequence[Any]
+    read: Callable[[Any], _Link]
+    malformed: tuple[tuple[str, str], ...] = ()
+
+    def file(self, position: int) -> File:
+        """The file at *position* of ``filenames``; IndexPageError if it is one of ``skipped`` or its link is broken."""
+        filename = self.filenames[position]
+        parts = split_filename(filename, self.project)
+        reason = self._unusable(filename, parts)
+        if reason or parts is None:
+            raise IndexPageError(f"{filename!r} on {redact(self.url)} can't be used: {reason}.")
+        try:
+            link = self.read(self.links[position])
+            url = urljoin(self.url, link.url)
+            scheme = urlsplit(url).scheme
+            if scheme not in ("https", "http") and not (scheme == "file" and self.url.startswith("file:")):
+                raise IndexPageError(f"{filename} on {redact(self.url)} has a link that is neither http nor https.")
+            return File(
+                filename=filename,
+                url=without_credentials(url),
+                project=self.project,
+                version=str(Version(parts.version)),
+                hashes=link.hashes,
+                index=self.index,
+                size=link.size,
+                requires_python=link.requires_python,
+                yanked=link.yanked,
+                upload_time=link.upload_time,
+                metadata=link.metadata,
+            )
+        except (IntegrityError, ValueError) as error:
+            raise IndexPageError(f"{filename} on {redact(self.url)} can't be used: {error}") from error
+
+    @cached_property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """``(filename, reason)`` of every link that no installer would take."""
+        found = ((name, self._unusable(name, split_filename(name, self.project))) for name in self.filenames)
+        return self.malformed + tuple((name, reason) for name, reason in found if reason)
+
+    def only(self, project: NormalizedName) -> ParsedPage:
+        """The same page reduced to the files of *project*: what a find-links page is to a resolver."""
+        kept = [
+            position
+            for position, name in enumerate(self.filenames)
+            if (parts := split_filename(name, project)) and parts.project == project
+        ]
+        return replace(
+            self,
+            project=project,
+            filenames=[self.filenames[position] for position in kept],
+            links=[self.links[position] for position in kept],
+            malformed=(),
+        )
+
+    def _unusable(self, filename: str, parts: Split | None) -> str:
+        if not is_safe_filename(filename):
+            return "not a usable file name"
+        if parts is None:
+            return "neither a wheel nor an sdist"
+        if parts.project != self.project:
+            return f"belongs to {parts.project}"
+        try:
+            Version(parts.version)
+        except InvalidVersion:
+            return f"{parts.version!r} is not a version (PEP 440)"
+        return ""
+
+
+def parse_page(body: bytes, content_type: str, url: str, *, project: str, index: str) -> ParsedPage:
+    """Parse a project's page. *url* is where it came from after redirects: links are relative to it.
+
+    JSON (PEP 691) may have any 1.x version. Anything that is not a simple index is an IndexPageError.
+    """
+    url, index, name = without_credentials(url), without_credentials(index), canonicalize_name(project)
+    if _is_json(body, content_type, url):
+        return _parse_json(body, url, project=name, index=index)
+    document = _read_html(body, content_type, url)
+    return ParsedPage(
+        project=name,
+        index=index,
+        url=urljoin(url, without_credentials(document.base)) if document.base else url,
+        filenames=document.filenames,
+        status=(
+            document.meta.get("pypi:project-status", "active"),
+            document.meta.get("pypi:project-status-reason", ""),
+        ),
+        links=document.links,
+        read=_read_attributes,
+    )
+
+
+def folder_page(filenames: Sequence[str], url: str) -> ParsedPage:
+    """What a folder of distribution files offers; *url* is the folder's, with a slash at its end."""
+    return ParsedPage(
+        project=canonicalize_name(""),
+        index=without_credentials(url),
+        url=without_credentials(url),
+        filenames=filenames,
+        status=("active", ""),
+        links=filenames,
+        read=lambda filename: _Link(quote(filename), Hashes()),
+    )
+
+
+def parse_root(body: bytes, content_type: str, url: str) -> list[str]:
+    """Names of all projects that an index's root page lists, as written there, without repetition."""
+    url = without_credentials(url)
+    if _is_json(body, content_type, url):
+        projects = _load_json(body, url).get("projects")
+        if not isinstance(projects, list):
+            raise IndexPageError(f"{redact(url)} is not a simple index: it has no list of projects (PEP 691).")
+        names = [item.get("name") for item in projects if isinstance(item, dict)]
+        return list(dict.fromkeys(name for name in names if isinstance(name, str) and name))
+    document = _read_html(body, content_type, url)
+    targets = (_attribute(link, "href").partition("#")[0].partition("?")[0] for link in document.links)
+    return list(dict.fromkeys(name for href in targets if (name := unquote(href.rstrip("/").rpartition("/")[2]))))
+
+
+# --- HTML -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """The links of an HTML page: file names, and attributes as written (fast path) or as an HTML parser saw them."""
+
+    filenames: list[str]
+    links: list[str] | list[_Attributes]
+    meta: Mapping[str, str]
+    base: str = ""
+
+
+def _read_html(body: bytes, content_type: str, url: str) -> _Document:
+    text = _decode(body, content_type)
+    document = _scan_html(text) or _walk_html(text)
+    version = document.meta.get("pypi:repository-version", "1.0")
+    if version.partition(".")[0] != "1":
+        raise IndexPageError(f"{redact(url)} speaks version {version!r} of the simple API; 1.x is what is known here.")
+    return document
+
+
+def _scan_html(text: str) -> _Document | None:
+    """Cut a page made of plain anchors with one regular expression; None where only an HTML parser can be sure."""
+    pieces = _PLAIN_ANCHOR.split(text)
+    gaps, links, references = dict.fromkeys(pieces[0::3]), pieces[1::3], pieces[2::3]
+    if _OTHER_ENTITY.search(text) or "<" in "".join(links) or not all(map(_PLAIN_GAP.fullmatch, gaps)):
+        return None
+    if "?" in "".join(references):
+        references = [reference.partition("#")[0].partition("?")[0] for reference in references]
+    names = [reference.partition("#")[0].rpartition("/")[2] for reference in references]
+    joined = "".join(names)
+    if "&" in joined or " " in joined or not joined.isprintable():
+        return None
+    if "%" in joined:
+        names = [unquote(name) for name in names]
+    meta: dict[str, str] = {}
+    for attributes in _META.findall("".join(gaps)):
+        values = _html_attributes(attributes)
+        meta.setdefault(values.get("name", "").lower(), values.get("content", ""))
+    return _Document(names, links, meta)
+
+
+def _walk_html(text: str) -> _Document:
+    parser = _Parser()
+    parser.feed(text)
+    parser.close()
+    names = [
+        unquote(link["href"].strip().partition("#")[0].partition("?")[0].rpartition("/")[2]) for link in parser.links
+    ]
+    return _Document(names, parser.links, parser.meta, parser.base)
+
+
+class _Parser(HTMLParser):
+    """Collects anchors with an href, the first base, and meta elements. Of a repeated attribute the first counts."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.links: list[_Attributes] = []
+        self.meta: dict[str, str] = {}
+        self.base = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("a", "base", "meta"):
+            return
+        values = {name: value or "" for name, value in reversed(attrs)}
+        if tag == "a":
+            if "href" in values:
+                self.links.append(values)
+        elif tag == "base":
+            self.base = self.base or values.get("href", "").strip()
+        else:
+            self.meta.setdefault(values.get("name", "").lower(), values.get("content", ""))
+
+
+def _decode(body: bytes, content_type: str) -> str:
+    charset = re.search(r"charset\s*=\s*[\"']?([\w.:-]+)", content_type, re.IGNORECASE)
+    try:
+        return body.decode(charset[1] if charset else "utf-8", errors="replace").removeprefix("\ufeff")
+    except LookupError:
+        return body.decode("utf-8", errors="replace").removeprefix("\ufeff")
+
+
+def _html_attributes(text: str) -> dict[str, str]:
+    pairs = [(name, html.unescape(value) if "&" in value else value) for name, value in _ATTRIBUTES.findall(text)]
+    return dict(reversed(pairs))
+
+
+def _attribute(link: str | _Attributes, name: str) -> str:
+    return (_html_attributes(link) if isinstance(link, str) else link).get(name, "").strip()
+
+
+def _read_attributes(link: str | _Attributes) -> _Link:
+    values = _html_attributes(link) if isinstance(link, str) else link
+    url, _, fragment = values["href"].strip().partition("#")
+    pairs = (item.partition("=") for item in fragment.split("&"))
+    return _Link(
+        url=url,
+        hashes=Hashes.of({name: value for name, _, value in pairs if name in DIGEST_LENGTHS and value}),
+        requires_python=values.get("data-requires-python", "").strip() or None,
+        yanked=values.get("data-yanked"),
+        metadata=_read_metadata_attribute(values.get("data-core-metadata", values.get("data-dist-info-metadata"))),
+    )
+
+
+def _read_metadata_attribute(value: str | None) -> Hashes | None:
+    """PEP 714's attribute: ``true``, or ``sha256=…``; anything else says nothing."""
+    name, _, digest = (value or "").strip().partition("=")
+    if name in DIGEST_LENGTHS and digest:
+        return Hashes.of({name: digest})
+    return Hashes() if name == "true" else None
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def _is_json(body: bytes, content_type: str, url: str) -> bool:
+    """Which of the two formats an answer is in, by its type; by its first bytes where the type says nothing."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in (JSON_TYPE, "application/json"):
+        return True
+    if kind in (HTML_TYPE, "text/html", "application/xhtml+xml"):
+        return False
+    start = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if kind in ("", "application/octet-stream", "text/plain") and start.startswith((b"{", b"<!doctype html", b"<html")):
+        return start.startswith(b"{")
+    raise IndexPageError(
+        f"{redact(url)} is not a simple index: it answered {kind or 'without a content type'}.",
+        hint="An index URL usually ends in /simple/.",
+    )
+
+
+def _load_json(body: bytes, url: str) -> dict[str, Any]:
+    try:
+        page = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise IndexPageError(f"{redact(url)} answered JSON that can't be read: {error}") from error
+    if not isinstance(page, dict):
+        raise IndexPageError(f"{redact(url)} is not a simple index: its JSON is not an object (PEP 691).")
+    meta = page.get("meta")
+    version = meta.get("api-version", "1.0") if isinstance(meta, dict) else "1.0"
+    if not isinstance(version, str) or version.partition(".")[0] != "1":
+        raise IndexPageError(f"{redact(url)} speaks version {version!r} of the simple API; 1.x is what is known here.")
+    return page
+
+
+def _parse_json(body: bytes, url: str, *, project: NormalizedName, index: str) -> ParsedPage:
+    page = _load_json(body, url)
+    files = page.get("files")
+    if not isinstance(files, list):
+        raise IndexPageError(f"{redact(url)} is not a simple index: it has no list of files (PEP 691).")
+    names: list[str] = []
+    kept: list[dict[str, Any]] = []
+    malformed: list[tuple[str, str]] = []
+    for item in files:
+        if isinstance(item, dict) and isinstance(item.get("filename"), str) and isinstance(item.get("url"), str):
+            item.pop("provenance", None)
+            names.append(item["filename"])
+            kept.append(item)
+        else:
+            malformed.append((repr(item)[:80], "an entry without a file name and a URL"))
+    status = page.get("project-status")
+    status = status if isinstance(status, dict) else {}
+    return ParsedPage(
+        project=project,
+        index=index,
+        url=url,
+        filenames=names,
+        status=(_text(status.get("status")) or "active", _text(status.get("reason")) or ""),
+        links=kept,
+        read=_read_item,
+        malformed=tuple(malformed),
+    )
+
+
+def _read_item(item: Mapping[str, Any]) -> _Link:
+    size, yanked = item.get("size"), item.get("yanked")
+    metadata = next(
+        (item[key] for key in ("core-metadata", "data-dist-info-metadata", "dist-info-metadata") if key in item), None
+    )
+    if isinstance(metadata, dict):
+        offered: Hashes | None = _json_hashes(metadata)
+    else:
+        offered = Hashes() if metadata is True else None
+    return _Link(
+        url=item["url"].strip().partition("#")[0],
+        hashes=_json_hashes(item.get("hashes")),
+        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        requires_python=_text(item.get("requires-python")),
+        yanked=(yanked if isinstance(yanked, str) else "") if yanked else None,
+        upload_time=_text(item.get("upload-time")),
+        metadata=offered,
+    )
+
+
+def _json_hashes(value: object) -> Hashes:
+    items = value.items() if isinstance(value, dict) else ()
+    return Hashes.of({name: digest for name, digest in items if isinstance(digest, str) and digest})
+
+
+def _text(value: object) -> str | None:
+    return value.strip() or None if isinstance(value, str) else None
+
+
+# --- Rendering --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PageEntry:
+    """One file of a page to be written. ``url`` is relative or absolute, quoted as a URL must be, without a fragment.
+
+    ``size`` is in bytes; ``yanked`` and ``metadata`` are as in :class:`~mirror.models.File`.
+    """
+
+    filename: str
+    url: str
+    hashes: Hashes = Hashes()
+    size: int | None = None
+    requires_python: str | None = None
+    yanked: str | None = None
+    upload_time: str | None = None
+    metadata: Hashes | None = None
+
+
+def render_html(project: str, entries: Iterable[PageEntry]) -> bytes:
+    """A project's page as PEP 503 has it, one line per file in the given order."""
+    lines = (_render_anchor(entry) for entry in entries)
+    return _html_page(f"Links for {project}", lines)
+
+
+def _render_anchor(entry: PageEntry) -> str:
+    digest = entry.hashes.strongest if entry.hashes.sha256 is None else ("sha256", entry.hashes.sha256)
+    attributes = [("href", entry.url + (f"#{digest[0]}={digest[1]}" if digest else ""))]
+    if entry.requires_python:
+        attributes.append(("data-requires-python", entry.requires_python))
+    if entry.yanked is not None:
+        attributes.append(("data-yanked", entry.yanked))
+    if entry.metadata is not None:
+        best = entry.metadata.strongest
+        value = f"{best[0]}={best[1]}" if best else "true"
+        # Installers from before PEP 714 read only the older name.
+        attributes += [("data-core-metadata", value), ("data-dist-info-metadata", value)]
+    written = " ".join(f'{name}="{html.escape(value)}"' for name, value in attributes)
+    return f"<a {written}>{html.escape(entry.filename)}</a><br>"
+
+
+def render_json(project: str, entries: Iterable[PageEntry]) -> bytes:
+    """A project's page as PEP 691 has it: version 1.1 (PEP 700) if every size is known, else 1.0."""
+    listed = list(entries)
+    complete = all(entry.size is not None for entry in listed)
+    page: dict[str, object] = {
+        "meta": {"api-version": "1.1" if complete else "1.0"},
+        "name": canonicalize_name(project),
+        "files": [_render_item(entry) for entry in listed],
+    }
+    if complete:
+        page["versions"] = _versions(project, listed)
+    return json.dumps(page, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _render_item(entry: PageEntry) -> dict[str, object]:
+    item: dict[str, object] = {"filename": entry.filename, "url": entry.url, "hashes": dict(entry.hashes)}
+    if entry.size is not None:
+        item["size"] = entry.size
+    if entry.requires_python:
+        item["requires-python"] = entry.requires_python
+    if entry.yanked is not None:
+        item["yanked"] = entry.yanked or True
+    if entry.upload_time:
+        item["upload-time"] = entry.upload_time
+    if entry.metadata is not None:
+        item["core-metadata"] = dict(entry.metadata) or True
+    return item
+
+
+def _versions(project: str, entries: Iterable[PageEntry]) -> list[str]:
+    """The distinct versions, oldest first; a file name that has none counts for nothing."""
+    found: set[Version] = set()
+    for entry in entries:
+        parts = split_filename(entry.filename, canonicalize_name(project))
+        try:
+            found.add(Version(parts.version if parts else ""))
+        except InvalidVersion:
+            continue
+    return [str(version) for version in sorted(found)]
+
+
+def render_root_html(names: Iterable[str]) -> bytes:
+    """An index's root page as PEP 503 has it; links are relative and normalised."""
+    lines = (f'<a href="{quote(canonicalize_name(name), safe="")}/">{html.escape(name)}</a><br>' for name in names)
+    return _html_page("Simple index", lines)
+
+
+def render_root_json(names: Iterable[str]) -> bytes:
+    """An index's root page as PEP 691 has it."""
+    page = {"meta": {"api-version": "1.1"}, "projects": [{"name": name} for name in names]}
+    return json.dumps(page, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _html_page(title: str, lines: Iterator[str]) -> bytes:
+    head = (
+        '<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="pypi:repository-version" content="1.1">\n<title>{html.escape(title)}</title>\n</head>\n<body>\n'
+    )
+    return (head + "".join(f"{line}\n" for line in lines) + "</body>\n</html>\n").encode()

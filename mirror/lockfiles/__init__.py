@@ -1,0 +1,1 @@
+"""Readers of requirements files and locks."""

@@ -1,0 +1,1 @@
+"""Core metadata: ``core`` parses it, ``wheel`` and ``sdist`` find it in files, ``reader`` gets it from an index."""

@@ -1,0 +1,128 @@
+"""Core metadata: METADATA of a wheel, PKG-INFO of an sdist (PEP 566, 643, 685). Pure."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import InvalidName, NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from mirror.errors import MetadataError
+from mirror.models import Metadata
+
+# A field name is what RFC 5322 allows, or (ignored) nothing; a line that is neither a field nor a continuation ends the
+# headers, as it does for the e-mail parser that every installer uses.
+_FIELD = re.compile(r"([!-9;-~]*):[ \t]*(.*)\Z", re.DOTALL)
+_BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
+_WANTED = frozenset(
+    {"metadata-version", "name", "version", "requires-dist", "requires-python", "provides-extra", "dynamic"}
+)
+#: Fields whose value a resolver relies on; an sdist that calls one of them dynamic promises nothing about it.
+_RELIED_ON = frozenset({"requires-dist", "requires-python", "provides-extra"})
+
+
+def parse(raw: bytes, *, filename: str) -> Metadata:
+    """Read the fields that a resolver needs; *filename* is for messages.
+
+    A missing or malformed field is a MetadataError that names it. ``version`` comes out normalised (PEP 440).
+    """
+    fields = _headers(raw)
+    name, version = _single(fields, "name", filename), _single(fields, "version", filename)
+    requires_python = next(iter(fields.get("requires-python", ())), "").strip()
+    try:
+        return Metadata(
+            name=canonicalize_name(name, validate=True),
+            version=str(Version(version)),
+            requires_dist=tuple(map(_requirement, fields.get("requires-dist", ()))),
+            requires_python=_specifier(requires_python) if requires_python else None,
+            provides_extra=frozenset(_extra(extra) for extra in fields.get("provides-extra", ())),
+            raw=raw,
+        )
+    except InvalidName:
+        raise _malformed(filename, "Name", name) from None
+    except InvalidVersion:
+        raise _malformed(filename, "Version", version) from None
+    except InvalidSpecifier:
+        raise _malformed(filename, "Requires-Python", requires_python) from None
+    except InvalidRequirement as error:
+        reason = str(error).partition("\n")[0]
+        broken = next(text for text in fields["requires-dist"] if not _is_requirement(text))
+        raise _malformed(filename, "Requires-Dist", broken, reason) from None
+
+
+def trusted(raw: bytes) -> bool:
+    """Whether an sdist's PKG-INFO may be believed without building it (PEP 643).
+
+    That is from metadata version 2.2 on, where none of Requires-Dist, Requires-Python and Provides-Extra is Dynamic.
+    """
+    fields = _headers(raw)
+    match = re.match(r"(\d+)\.(\d+)\Z", next(iter(fields.get("metadata-version", ())), "").strip())
+    if match is None or (int(match[1]), int(match[2])) < (2, 2):
+        return False
+    return not any(field.strip().lower() in _RELIED_ON for field in fields.get("dynamic", ()))
+
+
+def _headers(raw: bytes) -> dict[str, list[str]]:
+    """The wanted fields by lower-case name, folded lines joined with a space. The description costs nothing."""
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    end = _BLANK_LINE.search(raw)
+    block = (raw[: end.start()] if end else raw).decode("utf-8", errors="replace")
+    if "\r" in block:
+        block = block.replace("\r\n", "\n").replace("\r", "\n")
+    fields: dict[str, list[str]] = {}
+    values: list[str] = []
+    for line in block.split("\n"):
+        if line[:1] in (" ", "\t"):
+            if values:
+                values[-1] = f"{values[-1]} {line.strip()}"
+            continue
+        match = _FIELD.match(line)
+        if match is None:
+            if line.startswith("From "):  # an mbox envelope; the e-mail parser skips it too
+                values = []
+                continue
+            break
+        key = match[1].lower()
+        values = fields.setdefault(key, []) if key in _WANTED else []
+        values.append(match[2])
+    return fields
+
+
+def _single(fields: dict[str, list[str]], field: str, filename: str) -> str:
+    values = fields.get(field)
+    if not values or not values[0].strip():
+        raise MetadataError(f"{filename}: its metadata has no {field.title()}.")
+    return values[0].strip()
+
+
+def _malformed(filename: str, field: str, value: str, reason: str = "") -> MetadataError:
+    told = f" ({reason})" if reason else ""
+    return MetadataError(f"{filename}: {value[:200]!r} is not a valid {field}{told}.")
+
+
+# The same few thousand strings come again in every version of a project and for every target.
+@lru_cache(maxsize=65536)
+def _requirement(text: str) -> Requirement:
+    return Requirement(text)
+
+
+@lru_cache(maxsize=4096)
+def _specifier(text: str) -> str:
+    SpecifierSet(text)
+    return text
+
+
+@lru_cache(maxsize=4096)
+def _extra(text: str) -> NormalizedName:
+    return canonicalize_name(text.strip())
+
+
+def _is_requirement(text: str) -> bool:
+    try:
+        _requirement(text)
+    except InvalidRequirement:
+        return False
+    return True

@@ -1,0 +1,140 @@
+"""PKG-INFO and pyproject.toml out of a source distribution (PEP 517, 518, 625, 643).
+
+Nothing is extracted to disk and nothing runs. Archives are read as streams with bounds on every size in them.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable
+from typing import Any, BinaryIO, Protocol
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from mirror.errors import MetadataError
+from mirror.metadata.wheel import METADATA_LIMIT, zip_member
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: An archive that unpacks to more than this many bytes before its metadata comes is given up.
+_SCAN_LIMIT = 4 * 1024 * 1024 * 1024
+_MEMBER_LIMIT = 500_000
+_BLOCK = 64 * 1024
+
+#: What building needs where pyproject.toml says nothing (PEP 518, with the version that pip asks for).
+DEFAULT_BUILD_REQUIRES = (Requirement("setuptools>=40.8.0"),)
+
+
+def sdist_metadata(stream: BinaryIO, filename: str) -> bytes:
+    """Return the top-level PKG-INFO of an sdist; a MetadataError where there is none or the archive is damaged."""
+    found = _top_level(stream, filename, "PKG-INFO")
+    if found is None:
+        raise MetadataError(f"{filename} has no PKG-INFO: it is not an sdist.")
+    return found
+
+
+def build_requires(stream: BinaryIO, filename: str) -> tuple[Requirement, ...]:
+    """Return what building the sdist needs: ``build-system.requires``, or setuptools where that is not given.
+
+    A pyproject.toml that can't be read, or whose ``requires`` is no list of requirements, is a MetadataError.
+    """
+    raw = _top_level(stream, filename, "pyproject.toml")
+    if raw is None:
+        return DEFAULT_BUILD_REQUIRES
+    try:
+        project: dict[str, Any] = tomllib.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise MetadataError(f"{filename}: its pyproject.toml can't be read: {error}.") from error
+    if "build-system" not in project:
+        return DEFAULT_BUILD_REQUIRES
+    system = project["build-system"]
+    requires = system.get("requires") if isinstance(system, dict) else None
+    if not isinstance(requires, list) or not all(isinstance(item, str) for item in requires):
+        raise MetadataError(f"{filename}: build-system.requires in its pyproject.toml is not a list of requirements.")
+    try:
+        return tuple(Requirement(item) for item in requires)
+    except InvalidRequirement as error:
+        reason = str(error).partition("\n")[0]
+        raise MetadataError(f"{filename}: build-system.requires in its pyproject.toml: {reason}.") from error
+
+
+def _top_level(stream: BinaryIO, filename: str, name: str) -> bytes | None:
+    """The file *name* in the archive's one top folder, or None."""
+    stream.seek(0)
+    if filename.endswith(".zip"):
+        suffix = b"/" + name.encode("ascii")
+        return zip_member(stream, filename, lambda path: path.endswith(suffix) and path.count(b"/") == 1)
+    unpack: Callable[[BinaryIO], Any]
+    if filename.endswith((".tar.gz", ".tgz")):
+        unpack = gzip.open
+    elif filename.endswith(".tar.bz2"):
+        unpack = bz2.open
+    elif filename.endswith(".tar.xz"):
+        import lzma  # not every Python is built with it, and few sdists need it
+
+        unpack = lzma.open
+    else:
+        raise MetadataError(f"{filename!r} is not the name of an sdist (PEP 625).")
+    try:
+        with unpack(stream) as unpacked, tarfile.open(fileobj=_Forward(unpacked, filename), mode="r:") as archive:  # type: ignore[call-overload]
+            return _find(archive, filename, name)
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+        raise MetadataError(f"{filename} is not a sound archive: {error}.") from error
+
+
+def _find(archive: tarfile.TarFile, filename: str, name: str) -> bytes | None:
+    for _ in range(_MEMBER_LIMIT):
+        member = archive.next()
+        if member is None:
+            return None
+        archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member it saw; a hostile archive has millions
+        folder, slash, rest = member.name.removeprefix("./").partition("/")
+        if not slash or not folder or rest != name:
+            continue
+        if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            raise MetadataError(f"{filename}: {member.name!r} is not a plain file.")
+        if member.size > METADATA_LIMIT:
+            raise MetadataError(f"{filename}: {member.name!r} has {member.size} bytes; {METADATA_LIMIT} is the limit.")
+        content = archive.extractfile(member)
+        return content.read() if content is not None else None
+    raise MetadataError(f"{filename} has more than {_MEMBER_LIMIT} members before its {name}.")
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Forward:
+    """A stream that tarfile reads forward only, and that refuses what only an attack would ask for."""
+
+    def __init__(self, stream: _Readable, filename: str) -> None:
+        self._stream = stream
+        self._filename = filename
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise tarfile.ReadError("its members overlap")
+        while self._position < position:
+            if not self.read(min(position - self._position, _BLOCK)):
+                break
+        return self._position
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= METADATA_LIMIT:
+            raise MetadataError(f"{self._filename}: a header claims {size} bytes; {METADATA_LIMIT} is the limit.")
+        data = self._stream.read(size)
+        self._position += len(data)
+        if self._position > _SCAN_LIMIT:
+            raise MetadataError(f"{self._filename} unpacks to more than {_SCAN_LIMIT} bytes.")
+        return data

@@ -1,0 +1,417 @@
+"""The HTTP client."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urljoin, urlsplit
+
+import httpcore
+import httpx
+
+from mirror import __version__
+from mirror.errors import AuthError, HTTPError, IntegrityError, NetworkError, NotFoundError, UsageError
+from mirror.models import Event, Reporter, Stage, silent
+from mirror.net import tls
+from mirror.net.auth import Credentials, Wallet
+from mirror.net.retry import TRANSIENT_STATUS, Transient, Tries, retry_after
+from mirror.urls import origin, redact, without_credentials
+
+MIB = 1024 * 1024
+# httpcore's default of 64 KiB a read costs a fast link a quarter of its speed.
+httpcore.HTTP11Connection.READ_NUM_BYTES = 256 * 1024
+
+_MOST_REDIRECTS = 20
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SEND_LIMIT = 1 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to reach servers. ``timeout`` is in seconds, for connecting and between two reads.
+
+    ``ca_bundle`` None means the system's certificates, ``proxy`` None the environment's (HTTP_PROXY, HTTPS_PROXY,
+    NO_PROXY). ``trusted_hosts`` are ``host`` or ``host:port``: their certificates are not looked at.
+    """
+
+    ca_bundle: Path | None = None
+    client_cert: Path | None = None
+    proxy: str | None = None
+    timeout: float = 15.0
+    retries: int = 5
+    trusted_hosts: tuple[str, ...] = ()
+    connections: int = 16
+    user_agent: str = f"airgap/{__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer. ``url`` is where redirects ended; ``headers`` have lower-case names."""
+
+    url: str
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class SendError(NetworkError):
+    """A request that is never repeated by itself got no answer; ``sent`` tells whether its whole body went out."""
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message, retryable=True)
+        self.sent = sent
+
+
+class Client:
+    """A thread-safe pool of connections; close it, or use it as a context manager.
+
+    Raises :class:`NetworkError` and its subclasses, always with credentials and queries taken out of the URL.
+    Failures that may pass are tried again up to ``settings.retries`` times, except by :meth:`send`.
+    """
+
+    def __init__(
+        self, settings: Settings = Settings(), credentials: Credentials | None = None, report: Reporter = silent
+    ) -> None:
+        self.settings = settings
+        self._wallet = Wallet(credentials)
+        self._report = report
+        self._trusted = frozenset(host.lower() for host in settings.trusted_hosts)
+        self._warned: set[str] = set()
+        self._pools: dict[str, httpx.Client] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection and end every wait for another try."""
+        self._closed.set()
+        with self._lock:
+            for pool in self._pools.values():
+                pool.close()
+            self._pools.clear()
+
+    def get(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] = {},
+        limit: int = 256 * MIB,
+        accept: Container[int] = (),
+    ) -> Response:
+        """Return the whole answer, its body (decompressed) no larger than *limit* bytes.
+
+        A status of 400 or more is an :class:`HTTPError` unless *accept* names it.
+        """
+        return self._whole("GET", url, headers, limit, accept)
+
+    def head(self, url: str, *, headers: Mapping[str, str] = {}, accept: Container[int] = ()) -> Response:
+        """Like :meth:`get`, without a body."""
+        return self._whole("HEAD", url, headers, 0, accept)
+
+    def download(
+        self,
+        url: str,
+        *,
+        offset: int = 0,
+        size: int | None = None,
+        headers: Mapping[str, str] = {},
+        stop: threading.Event | None = None,
+    ) -> Iterator[bytes]:
+        """Yield the body from byte *offset* on, as it is (never decompressed), to its very end.
+
+        A cut or a transient status leads to a new request for the rest; ``settings.retries`` bounds the tries that
+        bring no byte. *size* is the whole body's length where it is known: another one is an :class:`IntegrityError`,
+        and so is a file that changes meanwhile (``retryable``: from its start). *stop* ends a wait between two tries.
+        """
+        shown = redact(url)
+        position, total, validator = offset, size, ""
+        tries = Tries(self.settings.retries, stop or self._closed)
+        while total is None or position != total:
+            asked = {**{name.lower(): value for name, value in headers.items()}, "accept-encoding": "identity"}
+            if position:
+                asked["range"] = f"bytes={position}-"
+                if validator:
+                    asked["if-range"] = validator
+            try:
+                with self._exchange("GET", url, asked, accept=(416,) if position else ()) as answer:
+                    start, length = _extent(answer, position, shown)
+                    etag = answer.headers.get("etag", "")
+                    if validator and etag and etag != validator:
+                        raise IntegrityError(f"{shown}: the file changed while it was downloaded.", retryable=True)
+                    if total is None:
+                        total = length
+                    elif length not in (None, total):
+                        raise IntegrityError(
+                            f"{shown}: the server offers {length} bytes where there should be {total}.",
+                            retryable=size is None,
+                        )
+                    validator = validator or (etag if etag.startswith('"') else "")
+                    if answer.status_code == 416:
+                        return
+                    for chunk in answer.iter_raw():
+                        if start < position:  # the server ignored the range: these bytes are already delivered
+                            known = min(position - start, len(chunk))
+                            start += known
+                            chunk = chunk[known:]
+                        if not chunk:
+                            continue
+                        start = position = position + len(chunk)
+                        if total is not None and position > total:
+                            raise IntegrityError(f"{shown}: the server sent more than {total} bytes.")
+                        tries.progress()
+                        yield chunk
+            except Transient as failure:
+                tries.failed(failure)
+            else:
+                if total is None:
+                    return
+                if position < total:
+                    text = f"{shown}: the connection ended after {position} of {total} bytes."
+                    tries.failed(Transient(NetworkError(text, retryable=True)))
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: Iterable[bytes] | bytes = b"",
+        headers: Mapping[str, str] = {},
+    ) -> Response:
+        """Make one try, follow nothing, and return the answer whatever its status, its body cut at 1 MiB.
+
+        Give ``Content-Length`` with an iterable, or it goes out chunked. No answer is a :class:`SendError`.
+        """
+        sent = False
+
+        def body() -> Iterator[bytes]:
+            nonlocal sent
+            yield from (content,) if isinstance(content, bytes) else content
+            sent = True
+
+        headers = {name.lower(): value for name, value in headers.items()}
+        if isinstance(content, bytes):
+            headers["content-length"] = str(len(content))
+        try:
+            with self._try(method, url, self._authorized(url, headers), body()) as answer:
+                found = b""
+                for chunk in answer.iter_bytes(64 * 1024):
+                    found += chunk
+                    if len(found) >= _SEND_LIMIT:
+                        break
+                return _response(answer, found[:_SEND_LIMIT])
+        except Transient as failure:
+            raise SendError(str(failure.error), sent=sent) from failure.error
+
+    def _whole(self, method: str, url: str, headers: Mapping[str, str], limit: int, accept: Container[int]) -> Response:
+        headers = {name.lower(): value for name, value in headers.items()}
+        if "range" in headers:  # a range of the file, not of one of its encodings
+            headers.setdefault("accept-encoding", "identity")
+        tries = Tries(self.settings.retries, self._closed)
+        while True:
+            try:
+                with self._exchange(method, url, headers, accept) as answer:
+                    parts: list[bytes] = []
+                    room = limit
+                    if method != "HEAD":
+                        for chunk in answer.iter_bytes():
+                            room -= len(chunk)
+                            if room < 0:
+                                raise NetworkError(f"{redact(url)}: the answer is larger than {limit} bytes.")
+                            parts.append(chunk)
+                    return _response(answer, b"".join(parts))
+            except Transient as failure:  # noqa: PERF203 - trying again is what the loop is for
+                tries.failed(failure)
+
+    def _authorized(self, url: str, headers: Mapping[str, str]) -> dict[str, str]:
+        known = self._wallet.header(url)
+        if known is None or "authorization" in headers:
+            return dict(headers)
+        return {**headers, "authorization": known}
+
+    @contextmanager
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], accept: Container[int]
+    ) -> Iterator[httpx.Response]:
+        """One try, redirects followed, statuses turned into errors."""
+        first, seen = origin_of(url), {without_credentials(url)}
+        while True:
+            with self._try(method, url, self._authorized(url, headers)) as answer:
+                location = answer.headers.get("location")
+                if answer.status_code not in _REDIRECTS or not location:
+                    if answer.status_code >= 400 and answer.status_code not in accept:
+                        self._refuse(method, url, answer)
+                    yield answer
+                    return
+            # Credentials in a Location are the other server's idea, not the user's: dropped.
+            url = without_credentials(urljoin(url, location))
+            if url in seen:
+                raise NetworkError(f"{redact(url)}: the server redirects in a circle.")
+            if len(seen) > _MOST_REDIRECTS:
+                raise NetworkError(f"{redact(url)}: more than {_MOST_REDIRECTS} redirects.")
+            seen.add(url)
+            if origin_of(url) != first:
+                headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+
+    @contextmanager
+    def _try(
+        self, method: str, url: str, headers: Mapping[str, str], content: Iterator[bytes] | None = None
+    ) -> Iterator[httpx.Response]:
+        """One request; whatever goes wrong until its body is read becomes one of this project's errors."""
+        shown, place = redact(url), origin_of(url)
+        try:
+            pool = self._pool(place)
+            request = pool.build_request(method, without_credentials(url), headers=dict(headers), content=content)
+            answer = pool.send(request, stream=True)
+            try:
+                yield answer
+            finally:
+                answer.close()
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+            raise _translate(error, shown, place[1], self.settings.timeout) from error
+
+    def _pool(self, place: tuple[str, str, int]) -> httpx.Client:
+        """The connections for an origin: to trusted hosts without verification, to others with it."""
+        scheme, host, port = place
+        kind = scheme
+        if scheme == "https" and not self._trusted.isdisjoint({host, f"{host}:{port}", f"[{host}]:{port}", "*"}):
+            kind = "trusted"
+        with self._lock:
+            if self._closed.is_set():
+                raise NetworkError("The connection was closed.")
+            warn = kind == "trusted" and host not in self._warned
+            if warn:
+                self._warned.add(host)
+            pool = self._pools.get(kind)
+            if pool is None:
+                pool = self._pools[kind] = self._make_pool(kind)
+        if warn:
+            text = f"The certificate of {host} is not verified: it is a trusted host."
+            self._report(Event("warning", Stage.DOWNLOAD, text))
+        return pool
+
+    def _make_pool(self, kind: str) -> httpx.Client:
+        settings = self.settings
+        # Reading the system's certificates takes longer than a small download: not for plain http.
+        return httpx.Client(
+            verify=tls.make_context(settings.ca_bundle, settings.client_cert, verify=kind == "https"),
+            proxy=_proxy(settings),
+            timeout=httpx.Timeout(settings.timeout, pool=None),
+            limits=httpx.Limits(
+                # Twice: downloads that take all they may must not keep a resolver's small requests waiting.
+                max_connections=2 * settings.connections,
+                max_keepalive_connections=settings.connections,
+                keepalive_expiry=30.0,
+            ),
+            headers={"user-agent": settings.user_agent},
+        )
+
+    def _refuse(self, method: str, url: str, answer: httpx.Response) -> None:
+        status, shown = answer.status_code, redact(url)
+        reason = "".join(letter for letter in answer.reason_phrase[:200] if letter.isprintable())
+        message = f"{shown}: {method} was answered with {status} {reason}".rstrip() + "."
+        if status in (401, 403, 407):
+            raise AuthError(message, status=status, reason=reason, hint=self._auth_hint(status, url))
+        if status in (404, 410):
+            raise NotFoundError(message, status=status, reason=reason)
+        transient = status in TRANSIENT_STATUS
+        error = HTTPError(message, status=status, reason=reason, retryable=transient)
+        if transient:
+            raise Transient(error, retry_after(answer.headers))
+        raise error
+
+    def _auth_hint(self, status: int, url: str) -> str:
+        if status == 407:
+            return (
+                "The proxy wants credentials: put them into --proxy or HTTPS_PROXY as http://user:password@host:port."
+            )
+        host = origin_of(url)[1]
+        if self._wallet.header(without_credentials(url)) is None:
+            return f"No credentials are known for {host}: give them in the index URL, netrc, .pypirc or keyring."
+        return f"The credentials that are known for {host} were sent: check user, password and rights."
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """The origin of an http or https URL; any other is a UsageError."""
+    try:
+        place = origin(url)
+    except ValueError as error:
+        raise UsageError(f"{url.rpartition('@')[2]!r} is not a URL: {error}.") from error
+    if place[0] not in ("http", "https") or not place[1]:
+        raise UsageError(f"{redact(url)} is not an http or https URL.")
+    return place
+
+
+def _proxy(settings: Settings) -> httpx.Proxy | None:
+    if not settings.proxy:
+        return None
+    address = settings.proxy if "://" in settings.proxy else f"http://{settings.proxy}"
+    context = tls.make_context(settings.ca_bundle, None) if urlsplit(address).scheme == "https" else None
+    try:
+        return httpx.Proxy(address, ssl_context=context)
+    except (ValueError, httpx.InvalidURL):
+        raise UsageError(f"{redact(address)} can't be used as a proxy.") from None
+
+
+def _response(answer: httpx.Response, body: bytes) -> Response:
+    return Response(str(answer.url), answer.status_code, answer.reason_phrase, dict(answer.headers), body)
+
+
+def _extent(answer: httpx.Response, position: int, shown: str) -> tuple[int, int | None]:
+    """Return ``(first byte, length of the whole)`` of an answer to a request from *position* on (RFC 9110, 14)."""
+    content_range = answer.headers.get("content-range", "")
+    unit, _, rest = content_range.partition(" ")
+    span, _, whole = rest.partition("/")
+    if answer.status_code == 416:
+        if unit == "bytes" and whole == str(position):
+            return position, position
+        raise IntegrityError(f"{shown}: the file is shorter than the {position} bytes already here.", retryable=True)
+    if answer.status_code == 206:
+        first = span.partition("-")[0]
+        if unit != "bytes" or not first.isdecimal() or int(first) > position:
+            raise NetworkError(f"{shown}: the server answered a range request with {content_range[:100]!r}.")
+        return int(first), int(whole) if whole.isdecimal() else None
+    if answer.status_code != 200:
+        raise NetworkError(f"{shown}: the server answered with {answer.status_code} instead of a file.")
+    length = answer.headers.get("content-length", "")
+    return 0, int(length) if length.isdecimal() else None
+
+
+def _translate(error: Exception, shown: str, host: str, timeout: float) -> Exception:
+    refused = tls.find(error)
+    if refused is not None:
+        return tls.explain(refused, shown, host)
+    if isinstance(error, httpx.ProxyError):
+        status = str(error)[:3]
+        if status == "407":
+            return AuthError(
+                f"{shown}: the proxy answered with 407.",
+                status=407,
+                hint="Put the proxy's credentials into --proxy or HTTPS_PROXY as http://user:password@host:port.",
+            )
+        return Transient(NetworkError(f"{shown}: the proxy can't connect ({error}).", retryable=True))
+    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        return UsageError(f"{shown} is not a URL that can be fetched.")
+    if isinstance(error, httpx.LocalProtocolError):
+        # Its text may quote a header, and a header may be a secret.
+        return NetworkError(f"{shown}: the request can't be sent as HTTP.")
+    if isinstance(error, httpx.DecodingError):
+        return NetworkError(f"{shown}: the answer's compression is damaged.")
+    if isinstance(error, httpx.TimeoutException):
+        return Transient(NetworkError(f"{shown}: no answer within {timeout:g} seconds.", retryable=True))
+    if isinstance(error, httpx.ConnectError):
+        return Transient(NetworkError(f"{shown}: can't connect ({error}).", retryable=True))
+    return Transient(
+        NetworkError(f"{shown}: the connection broke ({str(error) or type(error).__name__}).", retryable=True)
+    )

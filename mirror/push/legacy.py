@@ -1,0 +1,198 @@
+"""Publisher for every repository that twine can upload to: the legacy upload API and a simple index to read back."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from html import unescape
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+from mirror.errors import AirgapError, AuthError, HTTPError, NotFoundError
+from mirror.index.simple import ACCEPT, parse_page
+from mirror.models import Event, File, Hashes, Reporter, Stage, silent
+from mirror.net import Client, Response, SendError
+from mirror.net.retry import TRANSIENT_STATUS, retry_after
+from mirror.push.form import form_fields
+from mirror.push.multipart import MultipartBody
+from mirror.push.publisher import TransientUploadError, Upload
+from mirror.urls import origin, redact, with_slash, without_credentials
+
+# no-cache: what a proxy in between remembers from before an upload must not answer the question what is there now.
+_PAGE_HEADERS = {"accept": ACCEPT, "cache-control": "no-cache"}
+_ABSENT = frozenset({404, 410})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PYPI = {"upload.pypi.org": "pypi.org", "test.pypi.org": "test.pypi.org"}
+# Answers to these statuses say that the request was not looked at: nothing was stored.
+_NOT_PROCESSED = frozenset({425, 429})
+# Client.send cuts a body here.
+_SEND_LIMIT = 1024 * 1024
+
+
+def index_url_for(upload_url: str) -> str:
+    """Return where the simple index of a repository is, going by the URL that takes its uploads.
+
+    Nexus, pypiserver, Gitea, GitLab and Artifactory have it in ``simple/`` below, Pulp beside ``legacy/``, PyPI on
+    another host. devpi's ``+simple/`` shows only in its answers: :class:`LegacyPublisher` finds it out.
+
+    >>> index_url_for("https://nexus.example/repository/pypi-hosted/")
+    'https://nexus.example/repository/pypi-hosted/simple/'
+    """
+    parts = urlsplit(with_slash(upload_url))
+    host = _PYPI.get(parts.hostname or "")
+    if host is not None:
+        return f"https://{host}/simple/"
+    path = parts.path
+    for ending in ("/legacy/", "/simple/", "/+simple/"):
+        if path.endswith(ending):
+            path = path[: -len(ending)] + ("/+simple/" if ending == "/+simple/" else "/simple/")
+            break
+    else:
+        path += "simple/"
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+class LegacyPublisher:
+    """The legacy upload API (``:action=file_upload``) at *upload_url*; *index_url* where the index is elsewhere.
+
+    Either URL may carry credentials, which are used for its origin and shown nowhere.
+    """
+
+    def __init__(
+        self, client: Client, upload_url: str, *, index_url: str | None = None, report: Reporter = silent
+    ) -> None:
+        self._client = client
+        self._upload_url = upload_url
+        self._index_known = index_url is not None
+        self._index_url = with_slash(_same_login(index_url, upload_url) if index_url else index_url_for(upload_url))
+        self._report = report
+        self._elsewhere: set[str] = set()
+
+    @property
+    def digests(self) -> Collection[str]:
+        # blake2_256 would take as long as all else that is computed for an upload, and only PyPI ever looks at it.
+        return ("md5", "blake2_256") if urlsplit(self._upload_url).hostname in _PYPI else ("md5",)
+
+    @property
+    def url(self) -> str:
+        return redact(without_credentials(self._upload_url))
+
+    def listing(self, project: str) -> Mapping[str, Hashes]:
+        return {file.filename: file.hashes for file in self._files(project)}
+
+    def digest(self, project: str, filename: str) -> str | None:
+        link = next((file.url for file in self._files(project) if file.filename == filename), None)
+        if link is None:
+            return None
+        sha256 = hashlib.sha256()
+        try:
+            for chunk in self._client.download(link):
+                sha256.update(chunk)
+        except NotFoundError:
+            return None
+        return sha256.hexdigest()
+
+    def upload(self, upload: Upload) -> None:
+        body = MultipartBody(form_fields(upload), filename=upload.filename, path=upload.path, size=upload.size)
+        headers = {"content-type": body.content_type, "content-length": str(body.length)}
+        try:
+            answer = self._client.send("POST", self._upload_url, content=body, headers=headers)
+        except SendError as error:
+            raise TransientUploadError(f"{upload.filename}: {error}", ambiguous=error.sent, hint=error.hint) from error
+        if not 200 <= answer.status < 300:
+            raise self._refusal(upload, answer)
+
+    def _files(self, project: str) -> Iterator[File]:
+        page = self._page(project)
+        if page is None:
+            return
+        kind = page.headers.get("content-type", "")
+        parsed = parse_page(page.body, kind, page.url, project=project, index=self._index_url)
+        # What no installer takes (another project's file, an egg) is nothing that a bundle could hold.
+        unusable = {filename for filename, _ in parsed.skipped}
+        for position, filename in enumerate(parsed.filenames):
+            if filename not in unusable:
+                yield parsed.file(position)
+
+    def _page(self, project: str) -> Response | None:
+        """The project's page, or None where this repository has no such project."""
+        url = urljoin(self._index_url, f"{quote(project)}/")
+        answer = self._first_look(url)
+        if answer is None:
+            answer = self._client.get(url, headers=_PAGE_HEADERS, accept=_ABSENT)
+        if answer.status not in _ABSENT:
+            return answer
+        if not self._index_known and "x-devpi-api-version" in answer.headers and "/+simple/" not in self._index_url:
+            self._index_url = with_slash(self._upload_url) + "+simple/"
+            return self._page(project)
+        return None
+
+    def _first_look(self, url: str) -> Response | None:
+        """One try that follows nothing; None where ``Client.get`` has to do it properly.
+
+        pypiserver answers for a project that it does not have with a redirect to PyPI. Following it would take PyPI's
+        files for the repository's own, or wait for a host that no isolated network can reach.
+        """
+        try:
+            answer = self._client.send("GET", url, headers=_PAGE_HEADERS)
+        except SendError:
+            return None
+        if answer.status in _REDIRECTS:
+            target = urljoin(url, answer.headers.get("location", ""))
+            if origin(target) == origin(url):
+                return None
+            self._warn_elsewhere(target)
+            return Response(answer.url, 404, answer.reason, answer.headers, b"")
+        complete = answer.status == 200 and len(answer.body) < _SEND_LIMIT
+        return answer if complete or answer.status in _ABSENT else None
+
+    def _warn_elsewhere(self, target: str) -> None:
+        host = urlsplit(target).hostname or ""
+        if host not in self._elsewhere:
+            self._elsewhere.add(host)
+            text = f"{self.url} sends questions about projects that it does not have to {host}: taken as not there."
+            self._report(Event("info", Stage.LOOK, text))
+
+    def _refusal(self, upload: Upload, answer: Response) -> AirgapError:
+        status = answer.status
+        said = _said(answer)
+        message = f"{upload.filename}: {self.url} answered with {status}{f' ({said})' if said else ''}."
+        if status in TRANSIENT_STATUS:
+            return TransientUploadError(
+                message, ambiguous=status not in _NOT_PROCESSED, retry_after=retry_after(answer.headers)
+            )
+        if status in (401, 403, 407):
+            who = "rights" if status == 403 else "user name and password"
+            return AuthError(message, status=status, reason=said, hint=f"Check the {who} for this repository.")
+        if status in (404, 405, 410):
+            return NotFoundError(
+                message,
+                status=status,
+                reason=said,
+                hint="Give the URL of a hosted repository that takes uploads: not a group, a proxy or an index.",
+            )
+        if 300 <= status < 400:
+            target = redact(without_credentials(urljoin(answer.url, answer.headers.get("location", ""))))
+            return NotFoundError(message, status=status, reason=said, hint=f"Uploads belong to {target}.")
+        hint = "A server or proxy in between limits the size of a request." if status == 413 else ""
+        return HTTPError(message, status=status, reason=said, hint=hint)
+
+
+def _same_login(index_url: str, upload_url: str) -> str:
+    """*index_url* with the user info of *upload_url* where both are on one origin and only the latter has it."""
+    index, upload = urlsplit(index_url), urlsplit(upload_url)
+    login, at, _ = upload.netloc.rpartition("@")
+    if not at or "@" in index.netloc or origin(index_url) != origin(upload_url):
+        return index_url
+    return urlunsplit(index._replace(netloc=f"{login}@{index.netloc}"))
+
+
+def _said(answer: Response) -> str:
+    """What the server said in words, on one line: the body without markup, or the reason phrase."""
+    text = answer.body[:8192].decode("utf-8", "replace")
+    text = re.sub(r"(?is)<(script|style|title)\b.*?</\1>|<[^>]*>", " ", text)
+    text = " ".join(unescape(text).split())
+    text = "".join(letter for letter in text if letter.isprintable())
+    if not text or answer.reason.lower() in text.lower():
+        return (text or answer.reason)[:300].rstrip(" .")
+    return f"{answer.reason}: {text}"[:300].rstrip(" .")

@@ -1,0 +1,52 @@
+"""A multipart/form-data body (RFC 7578) with one file, streamed from disk."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mirror.errors import IntegrityError, StorageError
+
+_CHUNK = 512 * 1024
+
+
+class MultipartBody:
+    """Text fields, then the file as part ``content``. Iterating reads the file; may be done again for another try.
+
+    ``length`` is the size of the whole body in bytes, for a Content-Length: some servers refuse chunked requests.
+    A file that changes its size between two looks is an IntegrityError.
+    """
+
+    def __init__(self, fields: Sequence[tuple[str, str]], *, filename: str, path: Path, size: int) -> None:
+        # 128 random bits: a file that holds its own boundary would have to know the future.
+        boundary = secrets.token_hex(16)
+        opening = f"--{boundary}\r\n"
+        parts = [f'{opening}Content-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields]
+        parts.append(
+            f'{opening}Content-Disposition: form-data; name="content"; filename="{filename}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self._head = "".join(parts).encode("utf-8", "replace")
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._path = path
+        self._size = size
+        self.length = len(self._head) + size + len(self._tail)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        left = self._size
+        try:
+            with self._path.open("rb", buffering=0) as stream:
+                while left:
+                    chunk = stream.read(min(_CHUNK, left))
+                    if not chunk:
+                        break
+                    left -= len(chunk)
+                    yield chunk
+        except OSError as error:
+            raise StorageError(f"Can't read {self._path}: {error.strerror}.") from error
+        if left:
+            raise IntegrityError(f"{self._path.name} became {left} bytes shorter while it was sent.")
+        yield self._tail

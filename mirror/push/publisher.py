@@ -1,0 +1,106 @@
+"""What a push needs from both of its ends: where verified files come from, and a repository that takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mirror.errors import PushError
+from mirror.models import Hashes, Reporter, silent
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One verified file, ready to be sent.
+
+    ``hashes`` holds sha256 and what the publisher wants besides: md5, blake2_256 (BLAKE2b with 256 bits, under the
+    legacy API's name). ``metadata`` is the METADATA or PKG-INFO inside the file, empty where it can't be read.
+    ``size`` is in bytes.
+    """
+
+    filename: str
+    project: str
+    version: str
+    size: int
+    hashes: Hashes
+    path: Path
+    metadata: bytes
+
+
+class TransientUploadError(PushError):
+    """The file is not known to be there, and trying again may help.
+
+    ``ambiguous`` is True where the server had the whole request, so that it may have the file: look, compare, and
+    only then try again. ``retry_after`` is the number of seconds that the server asked to wait, or None.
+    """
+
+    def __init__(self, message: str, *, ambiguous: bool, retry_after: float | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint, retryable=True)
+        self.ambiguous = ambiguous
+        self.retry_after = retry_after
+
+
+class Publisher(Protocol):
+    """A hosted repository. Called from several threads at once, but never twice at a time for one project."""
+
+    @property
+    def url(self) -> str:
+        """The repository as people and the receipt name it, without credentials."""
+
+    @property
+    def digests(self) -> Collection[str]:
+        """The digests besides sha256 that an upload is to carry: ``md5``, ``blake2_256``."""
+
+    def listing(self, project: str) -> Mapping[str, Hashes]:
+        """What the repository shows of *project* now: file name to digests, empty Hashes where it shows none."""
+
+    def digest(self, project: str, filename: str) -> str | None:
+        """The sha256 of the bytes that the repository serves for *filename*; None where it has no such file."""
+
+    def upload(self, upload: Upload) -> None:
+        """Send one file; returns only when the repository has accepted it.
+
+        Raises TransientUploadError where another try may help, ConflictError where the repository is known to hold
+        other bytes under the name, and another of airgap's errors where it refuses.
+        """
+
+
+class SourceFile(Protocol):
+    """What the planner must know of a file; a bundle's ``BundledFile`` has it."""
+
+    @property
+    def filename(self) -> str: ...
+    @property
+    def project(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def requires(self) -> Sequence[str]: ...
+
+
+class SourceManifest(Protocol):
+    """Every file of a source, and a digest that names the source."""
+
+    @property
+    def files(self) -> Sequence[SourceFile]: ...
+    @property
+    def identity(self) -> str: ...
+
+
+class Source(Protocol):
+    """Where files come from, one project at a time. ``spool`` is called from several threads at once."""
+
+    @property
+    def manifest(self) -> SourceManifest: ...
+
+    def verify(self, *, report: Reporter = silent) -> None:
+        """Read everything once and raise an IntegrityError where a byte is not what it should be."""
+
+    def spool(self, project: str, folder: Path) -> Sequence[Path]:
+        """Put the files of *project* into *folder*, every digest checked before anything is handed out."""

@@ -1,0 +1,84 @@
+"""Runs the steps of a plan in threads, each as soon as everything that it needs is complete."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from heapq import heappop, heappush
+
+from mirror.push.plan import Step
+
+
+def run_steps(
+    steps: Sequence[Step],
+    work: Callable[[Step], bool],
+    *,
+    workers: int,
+    cost: Mapping[str, int],
+    stop: threading.Event,
+) -> dict[Step, str]:
+    """Call *work* for each of *steps*, at most *workers* at a time, and return the steps that could not begin.
+
+    *steps* come dependencies first. *work* says whether the step is complete now; if not, what depends on it, however
+    indirectly, is never begun, and is returned with the project that it would have waited for. Among steps that could
+    begin, the one with the longest way to go wins: *cost* (any unit, by project) adds up along the dependents.
+
+    *stop* is for *work* to watch: it is set where this function leaves with an exception, Ctrl-C for one, so that
+    what is under way ends early.
+    """
+    dependents: dict[str, list[int]] = {}
+    for position, step in enumerate(steps):
+        for project in step.after:
+            dependents.setdefault(project, []).append(position)
+    way = _longest_ways(steps, dependents, cost)
+    waiting = [set(step.after) for step in steps]
+    ready = [(-way[position], position) for position, after in enumerate(waiting) if not after]
+    ready.sort()
+    blocked: dict[int, str] = {}
+    running: dict[Future[bool], int] = {}
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="airgap-push")
+    try:
+        while ready or running:
+            while ready and len(running) < workers:
+                _, position = heappop(ready)
+                running[executor.submit(work, steps[position])] = position
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                finished = steps[running.pop(future)]
+                if not future.result():
+                    _block(finished, steps, dependents, blocked)
+                    continue
+                for project in finished.projects:
+                    for position in dependents.get(project, ()):
+                        waiting[position].discard(project)
+                        if not waiting[position]:
+                            heappush(ready, (-way[position], position))
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+    return {steps[position]: project for position, project in blocked.items()}
+
+
+def _longest_ways(steps: Sequence[Step], dependents: Mapping[str, Sequence[int]], cost: Mapping[str, int]) -> list[int]:
+    way = [0] * len(steps)
+    for position in reversed(range(len(steps))):
+        projects = steps[position].projects
+        after = (way[dependent] for project in projects for dependent in dependents.get(project, ()))
+        way[position] = sum(cost.get(project, 0) for project in projects) + max(after, default=0)
+    return way
+
+
+def _block(
+    failed: Step, steps: Sequence[Step], dependents: Mapping[str, Sequence[int]], blocked: dict[int, str]
+) -> None:
+    """Mark everything that needs *failed*; a step marked already has its cause."""
+    spread = [failed]
+    while spread:
+        for project in spread.pop().projects:
+            for position in dependents.get(project, ()):
+                if position not in blocked:
+                    blocked[position] = failed.projects[0]
+                    spread.append(steps[position])

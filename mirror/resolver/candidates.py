@@ -1,0 +1,336 @@
+"""From index pages to candidates: which file of which version one target would install, and why not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
+from threading import Lock
+from typing import overload
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import NormalizedName
+from packaging.version import InvalidVersion, Version
+
+from mirror.errors import AirgapError, MetadataError
+from mirror.filenames import split_filename
+from mirror.models import File, FormatControl, Target
+from mirror.resolver.protocols import Index, MetadataSource, ProjectPage
+from mirror.resolver.windows import window
+from mirror.targets import Ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One version of a project as one target installs it; with ``extra``, what that extra adds to it."""
+
+    project: NormalizedName
+    extra: NormalizedName | None
+    version: Version
+    file: File = field(compare=False)
+
+    def __str__(self) -> str:
+        extra = f"[{self.extra}]" if self.extra else ""
+        return f"{self.project}{extra} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One requirement on one project (or on one extra of it): who asks (``origin``, in words) and in which words.
+
+    ``exact`` is the version that an extra demands of its own project.
+    """
+
+    project: NormalizedName
+    extra: NormalizedName | None
+    specifier: SpecifierSet
+    text: str
+    origin: str
+    parent: Candidate | None = field(default=None, compare=False)
+    exact: Version | None = None
+
+    def accepts(self, version: Version) -> bool:
+        """Whether *version* satisfies this need; whether a pre-release may be offered at all is decided before."""
+        if self.exact is not None:
+            return version == self.exact
+        return self.specifier.contains(version, prereleases=True)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it names one version, which lets a yanked file in (PEP 592)."""
+        return self.exact is not None or any(
+            spec.operator == "===" or (spec.operator == "==" and not spec.version.endswith(".*"))
+            for spec in self.specifier
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A file that exists but is not a candidate, and why."""
+
+    filename: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the user's lines and options decide for a target, beside the needs themselves.
+
+    ``hashes`` are the only digests (``algorithm:hex``) allowed for a project. ``preferred`` are versions chosen for
+    other targets already.
+    """
+
+    format_control: FormatControl = FormatControl()
+    pre: bool = False
+    hashes: Mapping[NormalizedName, frozenset[str]] = field(default_factory=dict)
+    require_hashes: bool = False
+    constraints: Mapping[NormalizedName, tuple[Need, ...]] = field(default_factory=dict)
+    preferred: Mapping[NormalizedName, Collection[Version]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """All files of one version: ``(page, position on it, is it a wheel)``."""
+
+    version: Version
+    entries: tuple[tuple[ProjectPage, int, bool], ...]
+
+
+class Releases:
+    """All releases of one project, oldest first."""
+
+    def __init__(self, releases: Iterable[Release]) -> None:
+        self._releases = sorted(releases, key=lambda release: release.version)
+        self.versions = [release.version for release in self._releases]
+
+    def accepted(self, needs: Collection[Need]) -> Iterator[Release]:
+        """Yield the releases that satisfy every one of *needs*, newest first."""
+        start, stop = 0, len(self.versions)
+        for need in needs:
+            low, high = window(self.versions, need.specifier)
+            start, stop = max(start, low), min(stop, high)
+        for position in range(stop - 1, start - 1, -1):
+            if all(need.accepts(self.versions[position]) for need in needs):
+                yield self._releases[position]
+
+
+class Catalog:
+    """Releases of projects, grouped once for all targets."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._releases: dict[NormalizedName, Releases] = {}
+        self._locks: dict[NormalizedName, Lock] = {}
+        self._lock = Lock()
+
+    def releases(self, project: NormalizedName) -> Releases:
+        with self._lock:
+            lock = self._locks.setdefault(project, Lock())
+        with lock:  # the prefetcher and the resolver often ask at the same moment
+            known = self._releases.get(project)
+            if known is None:
+                known = self._releases[project] = _group(project, self._index.pages(project))
+            return known
+
+
+def _group(project: NormalizedName, pages: Iterable[ProjectPage]) -> Releases:
+    by_text: dict[str, list[tuple[ProjectPage, int, bool]]] = {}
+    for page in pages:
+        for position, filename in enumerate(page.filenames):
+            split = split_filename(filename, project)
+            if split is not None and split.project == project:
+                by_text.setdefault(split.version, []).append((page, position, split.is_wheel))
+    by_version: dict[Version, list[tuple[ProjectPage, int, bool]]] = {}
+    for text, entries in by_text.items():
+        version = _version(text)
+        if version is not None:
+            by_version.setdefault(version, []).extend(entries)
+    return Releases(Release(version, tuple(entries)) for version, entries in by_version.items())
+
+
+@lru_cache(maxsize=65536)
+def _version(text: str) -> Version | None:
+    try:
+        # Wheels spell a local version's or a legacy post-release's dash as an underscore.
+        return Version(text.replace("_", "-"))
+    except InvalidVersion:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _python_fits(requires_python: str, python: str) -> bool:
+    try:
+        return SpecifierSet(requires_python).contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True  # as pip: an unreadable Requires-Python excludes nobody
+
+
+class Matches(Sequence[Candidate]):
+    """Candidates, found when they are looked at and then kept: who asks for the first does not pay for the second."""
+
+    def __init__(self, candidates: Iterator[Candidate]) -> None:
+        self._candidates = candidates
+        self._found: list[Candidate] = []
+
+    def __bool__(self) -> bool:
+        return next(iter(self), None) is not None
+
+    def __iter__(self) -> Iterator[Candidate]:
+        position = 0
+        while position < len(self._found) or self._find():
+            yield self._found[position]
+            position += 1
+
+    def _find(self) -> bool:
+        candidate = next(self._candidates, None)
+        if candidate is not None:
+            self._found.append(candidate)
+        return candidate is not None
+
+    def __len__(self) -> int:
+        while self._find():
+            pass
+        return len(self._found)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Candidate]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | Sequence[Candidate]:
+        len(self)
+        return self._found[index]
+
+
+class Finder:
+    """Chooses files for one target under its rules.
+
+    An sdist is a candidate only if its metadata can be read without building it; *metadata* tells.
+    """
+
+    def __init__(self, catalog: Catalog, metadata: MetadataSource, target: Target, rules: Rules) -> None:
+        self.target = target
+        self.rules = rules
+        #: Releases that would have been candidates, had their sdist's metadata been readable.
+        self.unreadable: dict[NormalizedName, dict[Version, MetadataError]] = {}
+        self._catalog = catalog
+        self._metadata = metadata
+        self._ranks = Ranks(target)
+        self._chosen: dict[tuple[NormalizedName, Version, bool], File | None] = {}
+
+    def candidates(
+        self,
+        project: NormalizedName,
+        extra: NormalizedName | None,
+        needs: Collection[Need],
+        refused: Collection[Version] = (),
+    ) -> Iterator[Candidate]:
+        """Yield what satisfies *needs* and the constraints, best first, and look at nothing further than is asked for.
+
+        Versions chosen for other targets come first, then the newest. Pre-releases come only where they are allowed,
+        or, as PEP 440 has it, where nothing else is left.
+        """
+        needs = [*needs, *self.rules.constraints.get(project, ())]
+        exact = any(need.is_exact for need in needs)
+        pre = self.rules.pre or any(need.exact is not None or need.specifier.prereleases for need in needs)
+        releases = self._catalog.releases(project)
+        chosen = self.rules.preferred.get(project, ())
+        held_back: list[Candidate] = []
+        pre_left_out = True
+        offered: set[Version] = set(refused)
+        favourites = [release for release in releases.accepted(needs) if release.version in chosen] if chosen else []
+        for position, release in enumerate(chain(favourites, releases.accepted(needs))):
+            version = release.version
+            if version in offered:
+                continue
+            file = self._choose(project, release, yanked=exact)
+            if position < len(favourites) and (file is None or not file.is_wheel):
+                continue  # another target has a wheel of it; here a newer version may have one
+            offered.add(version)
+            if file is None or not (file.is_wheel or self._readable(project, version, file)):
+                continue
+            candidate = Candidate(project, extra, version, file)
+            if pre or not version.is_prerelease:
+                pre_left_out = False
+                yield candidate
+            elif pre_left_out:
+                held_back.append(candidate)
+        if pre_left_out:
+            yield from held_back
+
+    def _readable(self, project: NormalizedName, version: Version, sdist: File) -> bool:
+        try:
+            self._metadata.read(sdist)
+        except MetadataError as error:
+            self.unreadable.setdefault(project, {})[version] = error
+            return False
+        return True
+
+    def _choose(self, project: NormalizedName, release: Release, *, yanked: bool) -> File | None:
+        key = (project, release.version, yanked)
+        if key not in self._chosen:
+            self._chosen[key] = next(
+                (file for file, reason in self._judge(project, release, yanked=yanked) if reason is None), None
+            )
+        return self._chosen[key]
+
+    def _judge(self, project: NormalizedName, release: Release, *, yanked: bool) -> Iterator[tuple[File, str | None]]:
+        """Yield each file of *release* with the reason for refusing it or None, best wheel first, sdists last."""
+        ordered: list[tuple[tuple[int, int], tuple[object, ...], ProjectPage, int, str | None]] = []
+        for page, position, is_wheel in release.entries:
+            ranked = self._ranks.wheel(page.filenames[position]) if is_wheel else None
+            reason = None
+            if not self.rules.format_control.allows(project, wheel=is_wheel):
+                reason = "wheels are excluded by --no-binary" if is_wheel else "sdists are excluded by --only-binary"
+            elif is_wheel and ranked is None:
+                reason = f"no tag of it fits {self.target.name}"
+            if ranked is not None:
+                ordered.append(((0, ranked[0]), ranked[1], page, position, reason))
+            else:
+                ordered.append(((2 if is_wheel else 1, 0), (), page, position, reason))
+        # Of two builds the higher number wins, then the better tag; what is equal stays in the order of the pages.
+        ordered.sort(key=itemgetter(1), reverse=True)
+        ordered.sort(key=itemgetter(0))
+        for _, _, page, position, reason in ordered:
+            try:
+                file = page.file(position)
+            except AirgapError:
+                continue  # a name or digest that can't be: the page lies about this one file
+            yield file, reason or self._refusal(project, file, yanked=yanked)
+
+    def _refusal(self, project: NormalizedName, file: File, *, yanked: bool) -> str | None:
+        if file.yanked is not None and not yanked:
+            return f"yanked{f': {file.yanked}' if file.yanked else ''}"
+        if file.requires_python and not _python_fits(file.requires_python, self.target.python):
+            return f"requires Python {file.requires_python}"
+        allowed = self.rules.hashes.get(project)
+        if allowed and not self._hash_allowed(file, allowed):
+            return "its digest is not among the --hash values given"
+        return None
+
+    @staticmethod
+    def _hash_allowed(file: File, allowed: frozenset[str]) -> bool:
+        algorithms = {entry.partition(":")[0] for entry in allowed}
+        shown = [(algorithm, digest) for algorithm, digest in file.hashes if algorithm in algorithms]
+        # An index that shows no digest of an algorithm that the lock names: decided after the download.
+        return not shown or any(f"{algorithm}:{digest}" in allowed for algorithm, digest in shown)
+
+    def refusals(self, project: NormalizedName, needs: Collection[Need]) -> list[Refusal]:
+        """Why each version that *needs* accept is no candidate; for explanations, newest first."""
+        needs = [*needs, *self.rules.constraints.get(project, ())]
+        exact = any(need.is_exact for need in needs)
+        found: list[Refusal] = []
+        for release in self._catalog.releases(project).accepted(needs):
+            unreadable = self.unreadable.get(project, {}).get(release.version)
+            for file, reason in self._judge(project, release, yanked=exact):
+                if reason is None and unreadable is not None and not file.is_wheel:
+                    reason = str(unreadable).partition(": ")[2] or str(unreadable)
+                if reason is not None:
+                    found.append(Refusal(file.filename, str(release.version), reason))
+        return found
+
+    def versions(self, project: NormalizedName) -> list[Version]:
+        """Every version that the indexes list, newest first."""
+        return self._catalog.releases(project).versions[::-1]

@@ -1,0 +1,104 @@
+"""What a candidate needs on a target: its metadata read for that machine's markers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+from mirror.errors import MetadataError, UsageError
+from mirror.models import Metadata, RequirementLine, Target
+from mirror.resolver.candidates import Candidate, Need
+
+
+class Markers:
+    """Evaluates markers for one target, each text once."""
+
+    def __init__(self, target: Target) -> None:
+        self._environment = target.environment
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def hold(self, marker: Marker | None, extra: str = "") -> bool:
+        """Whether *marker* (None always does) holds on the target, with *extra* asked for."""
+        if marker is None:
+            return True
+        key = (str(marker), extra)
+        if key not in self._known:
+            try:
+                self._known[key] = marker.evaluate({**self._environment, "extra": extra})
+            except (UndefinedComparison, UndefinedEnvironmentName):
+                # pip and uv take a comparison that makes no sense as false.
+                self._known[key] = False
+        return self._known[key]
+
+
+def needs_of(requirement: Requirement, origin: str, parent: Candidate | None = None) -> Iterator[Need]:
+    """Yield the need for the project itself and one for each extra named."""
+    project = canonicalize_name(requirement.name)
+    if requirement.url:
+        problem = f"{origin} asks for {requirement.name} by a direct reference; airgap resolves from indexes only."
+        raise (
+            MetadataError(problem)
+            if parent
+            else UsageError(problem, hint=f"Publish {project} on an index, or leave the line out.")
+        )
+    text = str(requirement).partition(";")[0].strip()
+    yield Need(project, None, requirement.specifier, text, origin, parent)
+    for extra in sorted(requirement.extras):
+        yield Need(project, canonicalize_name(extra), requirement.specifier, text, origin, parent)
+
+
+def root_needs(lines: Iterable[RequirementLine], markers: Markers) -> list[Need]:
+    """The needs of the user's own lines that hold on the target."""
+    return [
+        need
+        for line in lines
+        if markers.hold(line.requirement.marker)
+        for need in needs_of(line.requirement, line.origin)
+    ]
+
+
+def dependencies(candidate: Candidate, metadata: Metadata, markers: Markers) -> list[Need]:
+    """The needs that *candidate* brings; an extra brings its own project at the same version and what only it adds."""
+    origin = str(candidate)
+    if candidate.extra is None:
+        return [
+            need
+            for requirement in metadata.requires_dist
+            if markers.hold(requirement.marker)
+            for need in needs_of(requirement, origin, candidate)
+        ]
+    from_extra = [
+        need
+        for requirement in metadata.requires_dist
+        if requirement.marker is not None
+        and not markers.hold(requirement.marker)
+        and markers.hold(requirement.marker, candidate.extra)
+        for need in needs_of(requirement, origin, candidate)
+    ]
+    return [_itself(candidate), *from_extra]
+
+
+def _itself(candidate: Candidate) -> Need:
+    version = candidate.version
+    return Need(
+        candidate.project,
+        None,
+        _ANY,
+        f"{candidate.project}=={version}",
+        str(candidate),
+        candidate,
+        exact=version,
+    )
+
+
+_ANY = Requirement("any").specifier
+
+
+def misses_extra(candidate: Candidate, metadata: Metadata) -> NormalizedName | None:
+    """The extra of *candidate* where its metadata does not provide it, else None."""
+    if candidate.extra is None or candidate.extra in metadata.provides_extra:
+        return None
+    return candidate.extra

@@ -1,0 +1,290 @@
+"""From requirements and targets to a plan: one search per target, everything fetched shared between them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName
+from packaging.version import Version
+from resolvelib import ResolutionImpossible, ResolutionTooDeep, Resolver
+
+from mirror.errors import ResolutionError
+from mirror.models import (
+    Build,
+    Event,
+    File,
+    Pin,
+    Plan,
+    Reporter,
+    RequirementLine,
+    RequirementSet,
+    Stage,
+    Target,
+    TargetPlan,
+    silent,
+)
+from mirror.resolver.candidates import Candidate, Catalog, Finder, Need, Rules
+from mirror.resolver.dependencies import Markers, dependencies, misses_extra, root_needs
+from mirror.resolver.explain import Asked, conflict, hint
+from mirror.resolver.prefetch import Prefetcher
+from mirror.resolver.protocols import Index, MetadataSource
+from mirror.resolver.provider import Key, Provider, SearchReporter
+
+_MAX_ROUNDS = 200_000
+
+
+class Resolution:
+    """Resolves one requirement set for any number of targets; a context manager, for the threads that read ahead.
+
+    *pinned* hears of each file as soon as the search settles on it. It may later settle on another one.
+    """
+
+    def __init__(
+        self,
+        wanted: RequirementSet,
+        index: Index,
+        metadata: MetadataSource,
+        *,
+        workers: int = 16,
+        pinned: Callable[[File], None] = lambda _: None,
+        report: Reporter = silent,
+    ) -> None:
+        self._wanted = wanted
+        self._catalog = Catalog(index)
+        self._metadata = metadata
+        self._prefetcher = Prefetcher(metadata, workers=workers)
+        self._pinned = pinned
+        self._report = report
+        self._chosen: dict[NormalizedName, set[Version]] = {}
+
+    def __enter__(self) -> Resolution:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._prefetcher.__exit__(kind, error, trace)
+
+    def plan(self, targets: Sequence[Target]) -> Plan:
+        """Resolve every target; a ResolutionError explains each one that fails.
+
+        The oldest Python goes first: what it can take, newer ones mostly can too, so the bundle holds fewer versions.
+        """
+        order = sorted(targets, key=lambda target: Version(target.python))
+        self._report(Event("begin", Stage.RESOLVE, items=len(order)))
+        searches = {target.name: self._search(target, self._wanted.requirements) for target in order}
+        for search in searches.values():
+            search.read_ahead()
+        plans: dict[str, TargetPlan] = {}
+        failures: list[ResolutionError] = []
+        for target in order:
+            try:
+                plans[target.name] = self._plan_target(searches[target.name])
+            except ResolutionError as error:
+                failures.append(error)
+            self._report(Event("advance", Stage.RESOLVE, target.name, items=1))
+        self._report(Event("end", Stage.RESOLVE))
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ResolutionError("\n".join(str(failure) for failure in failures), hint=failures[0].hint)
+        return Plan(tuple(plans[target.name] for target in targets))
+
+    def _plan_target(self, search: _Search) -> TargetPlan:
+        pins = search.run()
+        builds: dict[tuple[NormalizedName, str], Build] = {}
+        to_build = deque(pin for pin in pins if not pin.file.is_wheel)
+        while to_build:
+            sdist = to_build.popleft()
+            if (sdist.project, sdist.version) in builds:
+                continue
+            requires = self._metadata.build_requires(sdist.file)
+            build = Build(sdist.project, sdist.version, requires, self._build_pins(search.target, sdist, requires))
+            builds[sdist.project, sdist.version] = build
+            to_build.extend(pin for pin in build.pins if not pin.file.is_wheel)
+        return TargetPlan(search.target, pins, tuple(builds[key] for key in sorted(builds)))
+
+    def _build_pins(self, target: Target, sdist: Pin, requires: Sequence[Requirement]) -> tuple[Pin, ...]:
+        """Resolve what building *sdist* needs. It has an environment of its own, so it may take other versions."""
+        origin = f"building {sdist.project} {sdist.version}"
+        lines = tuple(RequirementLine(requirement, origin) for requirement in requires)
+        return tuple(
+            Pin(pin.project, pin.version, pin.file, pin.extras, pin.requires, (*sdist.chain, *pin.chain))
+            for pin in self._search(target, lines).run()
+        )
+
+    def _search(self, target: Target, lines: Sequence[RequirementLine]) -> _Search:
+        markers = Markers(target)
+        finder = Finder(self._catalog, self._metadata, target, _rules(self._wanted, markers, self._chosen))
+        return _Search(self, finder, markers, root_needs(lines, markers))
+
+    # What a search needs of the whole.
+
+    @property
+    def metadata(self) -> MetadataSource:
+        return self._metadata
+
+    @property
+    def prefetcher(self) -> Prefetcher:
+        return self._prefetcher
+
+    def settled(self, candidate: Candidate) -> None:
+        if candidate.extra is None:
+            self._pinned(candidate.file)
+
+    def keep(self, candidates: Iterable[Candidate]) -> None:
+        for candidate in candidates:
+            self._chosen.setdefault(candidate.project, set()).add(candidate.version)
+
+    def warn(self, text: str) -> None:
+        self._report(Event("warning", Stage.RESOLVE, text))
+
+
+def _rules(wanted: RequirementSet, markers: Markers, preferred: Mapping[NormalizedName, set[Version]]) -> Rules:
+    hashes: dict[NormalizedName, frozenset[str]] = {}
+    for line in (*wanted.requirements, *wanted.constraints):
+        if line.hashes and markers.hold(line.requirement.marker):
+            allowed = frozenset(line.hashes)
+            hashes[line.project] = hashes.get(line.project, allowed) & allowed
+    constraints: dict[NormalizedName, list[Need]] = {}
+    for need in root_needs(wanted.constraints, markers):
+        constraints.setdefault(need.project, []).append(need)
+    return Rules(
+        format_control=wanted.format_control,
+        pre=wanted.pre,
+        hashes=hashes,
+        require_hashes=wanted.require_hashes or any(line.hashes for line in wanted.requirements),
+        constraints={project: tuple(needs) for project, needs in constraints.items()},
+        preferred=preferred,
+    )
+
+
+class _Search:
+    """One run of resolvelib for one target."""
+
+    def __init__(self, whole: Resolution, finder: Finder, markers: Markers, roots: list[Need]) -> None:
+        self.target = finder.target
+        self._whole = whole
+        self._finder = finder
+        self._markers = markers
+        self._roots = roots
+
+    def read_ahead(self) -> None:
+        for need in self._roots:
+            self._whole.prefetcher.walk(self._finder, self._markers, need)
+
+    def run(self) -> tuple[Pin, ...]:
+        provider = Provider(self._finder, self._markers, self._whole.metadata, self._whole.prefetcher)
+        reporter = SearchReporter(self._whole.settled, provider.rejected)
+        resolver = Resolver(provider, reporter)
+        self.read_ahead()
+        try:
+            mapping = resolver.resolve(self._roots, max_rounds=_MAX_ROUNDS).mapping
+        except ResolutionImpossible as impossible:
+            raise self._explained([cause.requirement for cause in impossible.causes], reporter.first) from None
+        except ResolutionTooDeep:
+            raise ResolutionError(
+                f"{self.target.name}: gave up after {_MAX_ROUNDS:,} rounds of backtracking.",
+                hint="Pin or bound the projects with the most versions.",
+            ) from None
+        self._check_readable(mapping)
+        self._whole.keep(mapping.values())
+        return self._pins(mapping)
+
+    def _check_readable(self, mapping: Mapping[Key, Candidate]) -> None:
+        """Fail where an sdist that nobody may build was passed over, and an installer might have taken it.
+
+        An installer would have built it to learn what it requires. Older versions that the search only tried on its
+        way back don't count: a newer one was found.
+        """
+        for (project, extra), candidate in mapping.items():
+            for version, error in self._finder.unreadable.get(project, {}).items():
+                if extra is None and version > candidate.version and self._wanted_by_all(project, version, mapping):
+                    raise error
+
+    def _wanted_by_all(self, project: NormalizedName, version: Version, mapping: Mapping[Key, Candidate]) -> bool:
+        needs = [*self._roots, *self._finder.rules.constraints.get(project, ())]
+        for candidate in mapping.values():
+            needs += dependencies(candidate, self._whole.metadata.read(candidate.file), self._markers)
+        return all(need.accepts(version) for need in needs if need.project == project and need.exact is None)
+
+    def _explained(self, needs: Sequence[Need], first: Mapping[NormalizedName, Need]) -> ResolutionError:
+        project = needs[0].project
+        # A search that went back through many versions of one asker names them all: the newest speaks for them.
+        speakers: dict[tuple[NormalizedName, NormalizedName | None] | str, Need] = {}
+        for need in needs:
+            if need.project == project:
+                speakers.setdefault((need.parent.project, need.parent.extra) if need.parent else need.origin, need)
+        asked = [Asked(need, self._path(need.parent, first)) for need in speakers.values()]
+        return ResolutionError(
+            conflict(self._finder, project, asked), hint=hint(self._finder, project, speakers.values())
+        )
+
+    @staticmethod
+    def _path(candidate: Candidate | None, first: Mapping[NormalizedName, Need]) -> tuple[str, ...]:
+        """The needs that lead from a user's line to *candidate*, one sentence each."""
+        steps: list[str] = []
+        while candidate is not None:
+            need = first[candidate.project]
+            steps.append(f"{need.origin} asks for {need.text}")
+            candidate = need.parent
+        return tuple(reversed(steps))
+
+    def _pins(self, mapping: Mapping[Key, Candidate]) -> tuple[Pin, ...]:
+        needs: dict[Key, list[Need]] = {}
+        for key, candidate in mapping.items():
+            metadata = self._whole.metadata.read(candidate.file)
+            needs[key] = dependencies(candidate, metadata, self._markers)
+            missing = misses_extra(candidate, metadata)
+            if missing:
+                self._whole.warn(f"{self.target.name}: {candidate.project} {candidate.version} has no extra {missing}.")
+        chains = self._chains(needs)
+        pins = []
+        for (project, extra), candidate in sorted(mapping.items(), key=lambda item: item[0][0]):
+            if extra is not None:
+                continue
+            extras = sorted(name for other, name in mapping if other == project and name is not None)
+            parts: list[Key] = [(project, None), *((project, name) for name in extras)]
+            requires = {need.project for part in parts for need in needs[part]} - {project}
+            pins.append(
+                Pin(
+                    project,
+                    str(candidate.version),
+                    candidate.file,
+                    tuple(extras),
+                    tuple(sorted(requires)),
+                    chains[project],
+                )
+            )
+        self._check_hashes(pins)
+        return tuple(pins)
+
+    def _chains(self, needs: Mapping[Key, Sequence[Need]]) -> dict[NormalizedName, tuple[str, ...]]:
+        """The shortest way from a user's line to each project, breadth first."""
+        chains: dict[Key, tuple[str, ...]] = {}
+        queue: deque[tuple[Need, tuple[str, ...]]] = deque((need, ()) for need in self._roots)
+        while queue:
+            need, path = queue.popleft()
+            key = (need.project, need.extra)
+            if key in chains:
+                continue
+            step = f"{need.origin}: {need.text}"
+            chains[key] = (*path, step) if need.exact is None else path
+            queue.extend((further, chains[key]) for further in needs[key])
+        return {project: path for (project, extra), path in chains.items() if extra is None}
+
+    def _check_hashes(self, pins: Iterable[Pin]) -> None:
+        """As pip's --require-hashes: who hashes one line hashes all, transitive and build requirements included."""
+        rules = self._finder.rules
+        if not rules.require_hashes:
+            return
+        for pin in pins:
+            if pin.project not in rules.hashes:
+                way = "\n".join(f"  {step}" for step in pin.chain)
+                raise ResolutionError(
+                    f"{self.target.name}: {pin.project} {pin.version} has no --hash, but other lines have one.\n{way}",
+                    hint=f"Add {pin.project}=={pin.version} with its hashes to the lock, or lock again.",
+                )

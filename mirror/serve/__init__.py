@@ -1,0 +1,64 @@
+"""Embedded repositories: what ``airgap serve`` offers over HTTP, and ``airgap push`` writes to without a server.
+
+This module stays light; what it offers is imported on first use and needs the extra ``serve``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirror.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from mirror.serve.publisher import EmbeddedPublisher
+    from mirror.serve.server import Running
+
+#: Exists in every home, also before anything was written to it.
+DEFAULT_HOSTED = "pypi-hosted"
+
+_EXTRA = frozenset({"anyio", "python_multipart", "sqlalchemy", "starlette", "uvicorn"})
+
+
+def repository_names(home: Path) -> list[str]:
+    """The names of the repositories in *home*, sorted. Nothing is created."""
+    with _extra_needed():
+        from mirror.serve.home import Home
+    with Home(home) as opened:
+        return opened.names()
+
+
+def embedded_publisher(home: Path, name: str = DEFAULT_HOSTED) -> EmbeddedPublisher:
+    """Open the hosted repository *name* in *home* for a push without a server; close it, or use it in a ``with``.
+
+    Raises ConfigError where there is no such repository, MissingExtraError without the extra ``serve``.
+    """
+    with _extra_needed():
+        from mirror.serve.publisher import EmbeddedPublisher
+    return EmbeddedPublisher(home, name)
+
+
+def running(home: Path, *, host: str = "127.0.0.1", port: int = 0) -> AbstractContextManager[Running]:
+    """Serve *home* from a thread for as long as the ``with`` block lasts; port 0 is a free one. See ``.url``."""
+    with _extra_needed():
+        from mirror.serve.server import running as run
+    return run(home, host=host, port=port)
+
+
+def serve(home: Path, *, host: str = "127.0.0.1", port: int = 8081, announce: Callable[[str], None]) -> None:
+    """Serve *home* until SIGINT or SIGTERM. *announce* is called once with the server's URL when it answers."""
+    with _extra_needed():
+        from mirror.serve.server import serve as run
+    run(home, host=host, port=port, announce=announce)
+
+
+@contextmanager
+def _extra_needed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        raise MissingExtraError("An embedded repository", "serve") from error

@@ -1,0 +1,150 @@
+"""Blobs: contents under the name of their sha256, in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from mirror.errors import StorageError
+
+#: Digests that the legacy upload API knows by name; ``blake2_256`` is BLAKE2b cut to 256 bits.
+DIGESTS = ("sha256", "md5", "blake2_256")
+
+_STALE_SECONDS = 24 * 3600
+
+
+class _Hasher(Protocol):
+    def update(self, data: bytes | memoryview, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+class Blobs:
+    """A folder of blobs, safe for many threads and processes; made by the first write.
+
+    A name is the proof: a file gets it only when its bytes are complete, hashed and on the disk.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, sha256: str) -> Path:
+        """Where the blob is; StorageError where it is not."""
+        path = self._path(sha256)
+        if not path.is_file():
+            raise StorageError(
+                f"The blob {sha256} is missing in {self._root}.", hint="Restore it from a backup or push it again."
+            )
+        return path
+
+    def incoming(self) -> Incoming:
+        """A blob to be, whose digest is not known yet. Use it in a ``with``: without ``commit`` nothing stays."""
+        return Incoming(self._root, self._path)
+
+    def add(self, data: bytes) -> str:
+        """Store *data* and return its sha256."""
+        with self.incoming() as incoming:
+            incoming.write(data)
+            return incoming.commit()
+
+    def sweep(self) -> None:
+        """Remove what killed uploads left behind more than a day ago."""
+        with _explained(self._root):
+            for path in (self._root / "incoming").glob("*.part"):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < time.time() - _STALE_SECONDS:
+                        path.unlink()
+
+    def _path(self, sha256: str) -> Path:
+        return self._root / sha256[:2] / sha256
+
+
+class Incoming:
+    """Bytes on their way to become a blob, hashed as they arrive. ``size`` is in bytes."""
+
+    def __init__(self, root: Path, place: Callable[[str], Path]) -> None:
+        self._root = root
+        self._place = place
+        self._hashers: dict[str, _Hasher] = {
+            "sha256": hashlib.sha256(),
+            "md5": hashlib.md5(usedforsecurity=False),
+            "blake2_256": hashlib.blake2b(digest_size=32),
+        }
+        self.size = 0
+        with _explained(root):
+            folder = root / "incoming"
+            folder.mkdir(parents=True, exist_ok=True)
+            self.path = folder / f"{secrets.token_hex(16)}.part"
+            self._stream = self.path.open("xb")
+
+    def __enter__(self) -> Incoming:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+        self.path.unlink(missing_ok=True)
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Append *chunk*."""
+        for hasher in self._hashers.values():
+            hasher.update(chunk)
+        self.size += len(chunk)
+        with _explained(self._root):
+            self._stream.write(chunk)
+
+    def digests(self) -> Mapping[str, str]:
+        """The digests of what was written so far, by the names in DIGESTS."""
+        return {name: hasher.hexdigest() for name, hasher in self._hashers.items()}
+
+    def flush(self) -> Path:
+        """Make everything written so far readable at the path that is returned."""
+        with _explained(self._root):
+            self._stream.flush()
+        return self.path
+
+    def commit(self) -> str:
+        """Make it a blob, safe against loss of power, and return its sha256."""
+        sha256 = self._hashers["sha256"].hexdigest()
+        path = self._place(sha256)
+        with _explained(self._root):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+            if path.exists():  # the same bytes, complete: the name says so
+                return sha256
+            path.parent.mkdir(exist_ok=True)
+            self.path.chmod(0o444)
+            self.path.replace(path)
+            _sync_folder(path.parent)
+        return sha256
+
+
+@contextlib.contextmanager
+def _explained(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"The disk of {root} is full.", hint="Make room and upload again.") from error
+        raise StorageError(f"Can't write to {root}: {error.strerror}.") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in *folder* durable. Windows has no such call and needs none."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

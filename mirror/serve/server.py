@@ -1,0 +1,114 @@
+"""Runs the application under uvicorn: in the foreground for ``airgap serve``, or in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from mirror.errors import StorageError
+from mirror.serve.app import FILE_LIMIT, UPLOAD_TIMEOUT, make_app
+from mirror.serve.home import Home
+
+#: Seconds that an idle connection is kept: longer than airgap's own client keeps one, so that it is the client who
+#: closes, and no upload meets a connection that is just being closed.
+_KEEP_ALIVE = 75
+_GRACE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers. ``url`` has no slash at its end."""
+
+    url: str
+
+    def repository_url(self, name: str) -> str:
+        """Where uploads to the repository *name* go."""
+        return f"{self.url}/repository/{name}/"
+
+    def index_url(self, name: str) -> str:
+        """What pip takes as ``--index-url`` for the repository *name*."""
+        return f"{self.repository_url(name)}simple/"
+
+
+def serve(home: Path, *, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve *home* until SIGINT or SIGTERM; *announce* gets the URL as soon as the server answers.
+
+    Port 0 takes a free one. An address that is taken is a StorageError.
+    """
+    with _listening(host, port) as (listener, url), Home(home) as opened:
+        opened.blobs.sweep()
+        server = _Server(_config(make_app(opened)))
+        server.when_started = lambda: announce(url)
+        server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def running(
+    home: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    file_limit: int = FILE_LIMIT,
+    upload_timeout: float = UPLOAD_TIMEOUT,
+) -> Iterator[Running]:
+    """Serve *home* from a thread until the ``with`` block ends. Limits are in bytes and seconds."""
+    with _listening(host, port) as (listener, url), Home(home) as opened:
+        server = _Server(_config(make_app(opened, file_limit=file_limit, upload_timeout=upload_timeout)))
+        started = threading.Event()
+        server.when_started = started.set
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="airgap-serve", daemon=True)
+        thread.start()
+        try:
+            while not started.wait(0.1):
+                if not thread.is_alive():
+                    raise StorageError(f"The server at {url} did not start.")
+            yield Running(url)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it answers."""
+
+    when_started: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.when_started()
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+    )
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise StorageError(
+            f"Can't listen on {host}, port {port}: {error.strerror or error}.",
+            hint="Choose another port, or 0 for any that is free.",
+        ) from error
+    with listener:
+        shown = f"[{host}]" if ":" in host else host
+        yield listener, f"http://{shown}:{listener.getsockname()[1]}"

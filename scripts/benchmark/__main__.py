@@ -1,0 +1,286 @@
+"""Measure airgap beside pip and twine, in one run and interleaved, on a loopback mirror of an example set."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from measure import Medians, Sample, medians, run
+from servers import airgap_serve, delayed, find_nginx, nginx, pypiserver
+from static_index import write_index
+
+SETS = {"web": "web.txt", "science": "science.txt", "services": "services.in", "bench": "bench.in"}
+AIRGAP = Path(sysconfig.get_path("scripts"), "airgap")
+TWINE = Path(sysconfig.get_path("scripts"), "twine")
+PIP = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
+PYTHONS = ("3.11", "3.12", "3.13")
+OLDEST_GLIBC, NEWEST_GLIBC = 5, 28
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One target, as airgap and as pip are told of it."""
+
+    airgap: tuple[str, ...]
+    pip: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """What is measured with: the prepared files, the bundle of them, and where they are served."""
+
+    requirements: Path
+    machines: list[Machine]
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "mirror"
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "prepared.tar.zst"
+
+
+@dataclass
+class Results:
+    """Samples by job, in the order in which the jobs first ran."""
+
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+
+    def add(self, job: str, sample: Sample) -> None:
+        self.samples.setdefault(job, []).append(sample)
+        print(f"  {job}: {sample.seconds:.2f} s", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    options = parse()
+    folder = options.folder.absolute()
+    requirements = Path("lockfiles/examples", SETS[options.set]).absolute()
+    work = folder / "run"
+    shutil.rmtree(work, ignore_errors=True)
+    mirror = Mirror(requirements, machines(options.targets), folder / f"{options.set}-{options.targets}")
+    program = find_nginx()
+    prepare(mirror)
+    write_index(mirror.root, with_json=options.json_index)
+    results = Results()
+    bundle_size = 0
+    with ExitStack() as stack:
+        if options.only != "push":
+            port, path = stack.enter_context(served(mirror, program, work / "server"))
+            base = f"http://127.0.0.1:{stack.enter_context(delayed(port, options.latency))}{path}"
+            for number in range(options.runs):
+                say(f"pack, run {number + 1} of {options.runs}")
+                bundle_size = pack_round(mirror, base, work / "pack", results)
+    if options.only != "pack":
+        for number in range(options.runs):
+            say(f"push, run {number + 1} of {options.runs}")
+            push_round(mirror, options.latency, work / "push", results)
+    report(options, mirror, program, bundle_size, {job: medians(samples) for job, samples in results.samples.items()})
+    shutil.rmtree(work)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    add = parser.add_argument
+    add("--set", choices=SETS, default="web", help="requirements in lockfiles/examples (default: web)")
+    add("--runs", type=int, default=3, metavar="N", help="runs of each job; medians are shown (default: 3)")
+    add(
+        "--targets",
+        type=int,
+        choices=(1, 3),
+        default=1,
+        help="1: the running Python; 3: CPython 3.11, 3.12, 3.13 on Linux",
+    )
+    add(
+        "--latency",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="hold every request back for so long (default: not at all)",
+    )
+    add("--json-index", action="store_true", help="PEP 691 pages and PEP 658 metadata besides HTML")
+    add("--only", choices=("pack", "push"), help="leave the other half out")
+    add("--folder", type=Path, default=Path(".bench"), help="mirror and working files (default: .bench)")
+    options = parser.parse_args()
+    if options.targets > 1 and sys.platform != "linux":
+        parser.error("--targets 3 compares with pip for Linux targets; it needs Linux")
+    if options.runs < 1:
+        parser.error("--runs must be at least 1")
+    return options
+
+
+def machines(count: int) -> list[Machine]:
+    if count == 1:
+        return [Machine((), ())]  # what both take for granted
+    arch = platform.machine()
+    glibcs = [f"manylinux_2_{minor}_{arch}" for minor in range(NEWEST_GLIBC, OLDEST_GLIBC - 1, -1)]
+    names = [*glibcs, *(f"manylinux{year}_{arch}" for year in ("2014", "2010", "1")), f"linux_{arch}"]
+    platforms = [word for name in names for word in ("--platform", name)]
+    return [
+        Machine(
+            ("--target", f"cp{python.replace('.', '')}-manylinux_2_{NEWEST_GLIBC}_{arch}"),
+            ("--python-version", python, "--implementation", "cp", *platforms),
+        )
+        for python in PYTHONS
+    ]
+
+
+def pack_command(mirror: Mirror, output: Path) -> list[str | Path]:
+    targets = [word for machine in mirror.machines for word in machine.airgap]
+    return [AIRGAP, "pack", mirror.requirements, *targets, "--only-binary", ":all:", "-o", output]
+
+
+def pip_command(mirror: Mirror, machine: Machine, output: Path) -> list[str | Path]:
+    quiet = ["--quiet", "--no-cache-dir", "--only-binary", ":all:"]
+    return [*PIP, "download", *quiet, *machine.pip, "-r", mirror.requirements, "-d", output]
+
+
+def prepare(mirror: Mirror) -> None:
+    """Download the set once from the configured index: what airgap chooses, and what pip does where that differs."""
+    wanted = "\n".join([mirror.requirements.read_text("utf-8"), repr(mirror.machines), platform.python_version()])
+    digest = hashlib.sha256(wanted.encode()).hexdigest()
+    stamp = mirror.folder / "prepared"
+    if stamp.is_file() and stamp.read_text("utf-8") == digest:
+        return
+    say(f"Downloading {mirror.requirements.name} from the configured index, once")
+    shutil.rmtree(mirror.folder, ignore_errors=True)
+    mirror.folder.mkdir(parents=True)
+    environ = {**os.environ, "AIRGAP_CACHE": str(mirror.folder / "cache")}
+    subprocess.run(pack_command(mirror, mirror.bundle), env=environ, check=True)
+    subprocess.run([AIRGAP, "unpack", mirror.bundle, mirror.root], env=environ, check=True)
+    for machine in mirror.machines:
+        command = [part for part in pip_command(mirror, machine, mirror.root / "packages") if part != "--isolated"]
+        subprocess.run(command, check=True)
+    shutil.rmtree(mirror.folder / "cache")
+    stamp.write_text(digest, "utf-8")
+
+
+@contextmanager
+def served(mirror: Mirror, program: str | None, folder: Path) -> Iterator[tuple[int, str]]:
+    """Serve the mirror; yield the port and the path above ``simple/``."""
+    if program:
+        with nginx(program, mirror.root, folder) as port:
+            yield port, "/"
+        return
+    home = folder / "home"
+    environ = clean(folder, AIRGAP_HOME=str(home))
+    subprocess.run([AIRGAP, "push", mirror.bundle, "--repo", "pypi-hosted"], env=environ, check=True)
+    with airgap_serve(home) as port:
+        yield port, "/repository/pypi-hosted/"
+
+
+def clean(home: Path, **more: str) -> dict[str, str]:
+    """An environment in which nobody's configuration counts."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "PIP_CONFIG_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1",
+        **more,
+    }
+
+
+def pack_round(mirror: Mirror, base: str, folder: Path, results: Results) -> int:
+    """Run every job of the connected side once, each from nothing but what its name says; return the bundle's size."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    environ = clean(folder, AIRGAP_CACHE=str(folder / "cache"))
+    bundle, listing = folder / "bundle.tar.zst", folder / "listing.json"
+    pack = [*pack_command(mirror, bundle), "--index-url", f"{base}simple/", "--quiet", "--json"]
+
+    results.add("pack, cold", run(pack, environ, stdout=listing))
+    results.add("pack, warm", run(pack, environ))
+    size = bundle.stat().st_size
+
+    parts = []
+    for number, machine in enumerate(mirror.machines):
+        command = [*pip_command(mirror, machine, folder / f"pip-{number}"), "--index-url", f"{base}simple/"]
+        parts.append(run(command, environ))
+    total = Sample(
+        sum(part.seconds for part in parts), sum(part.cpu for part in parts), max(part.peak for part in parts)
+    )
+    results.add("pip download", total)
+
+    files = sorted(json.loads(listing.read_text("utf-8"))["files"], key=lambda file: -file["size"])
+    below = "packages/{filename}" if base.count("/") == 3 else "packages/{project}/{version}/{filename}"
+    urls = [f"{file['sha256']} {base}{below.format(**file)}" for file in files]
+    (folder / "urls").write_text("\n".join(urls), "utf-8")
+    program = Path(__file__).with_name("floor.py")
+    results.add("floor", run([sys.executable, program, folder / "urls", folder / "floor"], environ))
+    shutil.rmtree(folder)
+    return size
+
+
+def push_round(mirror: Mirror, latency: float, folder: Path, results: Results) -> None:
+    """Upload the same files with twine and with airgap, each into an empty pypiserver."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    environ = clean(folder, AIRGAP_HOME=str(folder / "home"), AIRGAP_CACHE=str(folder / "cache"))
+    unpacked = folder / "unpacked"
+    subprocess.run([AIRGAP, "unpack", mirror.bundle, unpacked, "--quiet"], env=environ, check=True)
+    files = sorted((unpacked / "packages").glob("*.whl"))
+
+    with pypiserver(folder / "twine") as port, delayed(port, latency) as near:
+        options = ["--repository-url", f"http://127.0.0.1:{near}/", "-u", "any", "-p", "any"]
+        command: list[str | Path] = [TWINE, "upload", "--non-interactive", "--disable-progress-bar", *options, *files]
+        results.add("twine upload", run(command, environ))
+    with pypiserver(folder / "airgap") as port, delayed(port, latency) as near:
+        push: list[str | Path] = [AIRGAP, "push", mirror.bundle, "--repo", f"http://127.0.0.1:{near}/", "--quiet"]
+        results.add("push", run(push, environ))
+        results.add("push again", run(push, environ))
+    for server in ("twine", "airgap"):
+        there = {path.name for path in (folder / server).iterdir()}
+        missing = {path.name for path in files} - there
+        if missing:
+            sys.exit(f"bench: {server} left out {', '.join(sorted(missing))}")
+    shutil.rmtree(folder)
+
+
+def report(
+    options: argparse.Namespace, mirror: Mirror, program: str | None, bundle_size: int, found: dict[str, Medians]
+) -> None:
+    wheels = [path.stat().st_size for path in (mirror.root / "packages").glob("*.whl")]
+    index = "HTML and JSON with PEP 658" if options.json_index or not program else "HTML only"
+    delay = f"{options.latency:g} ms added to every request by a proxy" if options.latency else "no delay added"
+    size = f"{len(wheels)} wheels, {sum(wheels) / MIB:.0f} MiB"
+    print(f"set {options.set}, {options.targets} target(s), {size} on the mirror")
+    print(f"mirror: {'nginx' if program else 'airgap serve'}, {index}; uploads into pypiserver; {delay}")
+    tools = ", ".join(f"{name} {version(name)}" for name in ("pip", "twine", "pypiserver"))
+    print(f"CPython {platform.python_version()}, {os.cpu_count()} CPUs, {tools}; medians of {options.runs} run(s)")
+    if bundle_size:
+        print(f"bundle: {bundle_size / MIB:.1f} MiB")
+    print(f"\n{'job':<14}{'seconds':>9}{'min - max':>16}{'CPU s':>8}{'peak MiB':>10}  ratio")
+    peers = {"pack, cold": "pip download", "pack, warm": "pack, cold", "floor": "pip download"}
+    peers |= {"push": "twine upload", "push again": "push"}
+    for job, took in found.items():
+        spread = f"{took.fastest:.2f} - {took.slowest:.2f}"
+        peer = peers.get(job)
+        ratio = f"{took.seconds / found[peer].seconds:.2f} of {peer}" if peer else ""
+        print(f"{job:<14}{took.seconds:>9.2f}{spread:>16}{took.cpu:>8.2f}{took.peak / MIB:>10.0f}  {ratio}".rstrip())
+
+
+def say(text: str) -> None:
+    print(f"\n== {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"bench: {Path(error.cmd[0]).name} failed with exit code {error.returncode}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mirror.errors import IntegrityError
+from mirror.net import Client
+from mirror.push.form import form_fields
+from mirror.push.legacy import LegacyPublisher
+from mirror.push.multipart import MultipartBody
+from tests.push_support import FakeRepository, fake_repository, make_upload, parse_upload
+from tests.wheelhouse import Built, make_sdist, make_wheel
+
+FULL = """\
+Metadata-Version: 2.4
+Name: Full.Name_here
+Version: 1.0.post1
+Platform: linux
+Platform: win32
+Supported-Platform: RedHat 7.2
+Summary: Everything that metadata can say – überall
+Keywords: one,two three, four
+Home-page: https://example.org/?a=1&b=2
+Download-URL: https://example.org/download
+Author: Ada "A." Lovelace
+Author-email: Ada <ada@example.org>
+Maintainer: Grace Höpper
+Maintainer-email: grace@example.org
+License-Expression: MIT OR Apache-2.0
+License-File: LICENSE
+License-File: licenses/OTHER
+Classifier: Programming Language :: Python :: 3
+Classifier: Topic :: Internet
+Requires-Dist: requests (>=2)
+Requires-Dist: PySocks!=1.5.7,>=1.5.6; extra == "socks"
+Requires-Python: >=3.8, !=3.9.0
+Requires-External: C
+Project-URL: Home, https://example.org/
+Project-URL: Bug Tracker, https://example.org/bugs,and,commas
+Provides-Extra: socks
+Provides-Dist: OtherName
+Obsoletes-Dist: OldName
+Dynamic: Description
+Description-Content-Type: text/markdown; charset=UTF-8; variant=GFM
+
+# Title
+
+A description\twith “quotes”, a --boundary-- and a
+
+    last line without an end"""
+OLD = """\
+Metadata-Version: 1.1
+Name: old_name
+Version: 0.1
+Summary: UNKNOWN
+License: BSD
+Description: first line
+        second line
+        last
+Requires: zlib
+Provides: old
+Obsoletes: older
+"""
+SETUPTOOLS = """\
+Metadata-Version: 2.1
+Name: setup_tools_made
+Version: 3
+License-File: LICENSE
+License: MIT
+
+"""
+PLAIN = "Metadata-Version: 2.1\nName: plain\nVersion: 1.0\n"
+
+
+def wheel(metadata: str, name: str, version: str, *, tag: str = "py3-none-any", build: str = "") -> Built:
+    return make_wheel(name, version, metadata=metadata.encode(), tag=tag, build=build)
+
+
+FILES = [
+    wheel(FULL, "Full.Name_here", "1.0.post1", tag="cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64"),
+    wheel(OLD, "old_name", "0.1", tag="py2.py3-none-any"),
+    wheel(SETUPTOOLS, "setup_tools_made", "3", build="1local"),
+    wheel(PLAIN, "plain", "1.0"),
+    make_sdist("an_sdist", "2.0rc1", requires=["plain>=1", "a; python_version<'3'"], requires_python=">=3.7"),
+    make_sdist("dotted.name", "2024.1"),
+]
+
+
+@pytest.mark.parametrize("built", FILES, ids=lambda built: built.filename)
+def test_the_form_is_twines_field_by_field_and_md5_besides(built: Built, tmp_path: Path) -> None:
+    upload = make_upload(built, tmp_path)
+    with fake_repository() as server, Client() as client:
+        twine(server, upload.path)
+        server.files.clear()
+        LegacyPublisher(client, server.url).upload(upload)
+        theirs, ours = server.received
+    assert ours.filename == theirs.filename == built.filename
+    assert ours.content == theirs.content == built.data
+    extra = ("md5_digest", upload.hashes.get("md5"))
+    assert Counter(ours.fields) == Counter([*theirs.fields, extra])
+    # Values of one field keep their order.
+    for name in {name for name, _ in theirs.fields}:
+        assert ours[name] == theirs[name], name
+
+
+def twine(server: FakeRepository, path: Path) -> None:
+    command = [sys.executable, "-m", "twine", "upload", "--non-interactive", "--disable-progress-bar"]
+    done = subprocess.run(
+        [*command, "--repository-url", server.url, "-u", "u", "-p", "p", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"HOME": str(path.parent), "PATH": ""},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_metadata_that_twine_refuses_is_sent_as_it_is(tmp_path: Path) -> None:
+    metadata = (
+        b"Metadata-Version: 2.1\nName: odd\nVersion: 1.0\nSummary: one\nSummary: two\nAuthor: caf\xe9\n"
+        b"Project-URL: Same, https://a\nProject-URL: Same, https://b\nUnheard-Of: x\n\nmoj\xe9bake"
+    )
+    fields = form_fields(make_upload(make_wheel("odd", metadata=metadata), tmp_path))
+    assert [value for name, value in fields if name == "summary"] == ["one"]
+    assert [value for name, value in fields if name == "author"] == ["café"]
+    assert [value for name, value in fields if name == "project_urls"] == ["Same, https://a", "Same, https://b"]
+    assert "bake" in dict(fields)["description"]
+    assert "unheard_of" not in dict(fields)
+
+
+def test_without_metadata_the_file_name_speaks(tmp_path: Path) -> None:
+    fields = dict(form_fields(make_upload(make_wheel("odd", metadata=b""), tmp_path)))
+    assert fields["name"] == "odd"
+    assert fields["version"] == "1.0"
+    assert fields["metadata_version"] == "1.0"
+    assert fields["pyversion"] == "py3"
+    assert fields["filetype"] == "bdist_wheel"
+
+
+def test_a_body_is_as_long_as_it_says_and_can_be_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "x.whl"
+    path.write_bytes(bytes(range(256)) * 4096)
+    body = MultipartBody([("a", "ü"), ("b", "1\r\n2")], filename=path.name, path=path, size=path.stat().st_size)
+    first, second = b"".join(body), b"".join(body)
+    assert first == second
+    assert len(first) == body.length
+    received = parse_upload(body.content_type, first)
+    assert received.content == path.read_bytes()
+    assert received["a"] == ["ü"]
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.whl"
+    path.write_bytes(b"12")
+    body = MultipartBody([], filename=path.name, path=path, size=3)
+    with pytest.raises(IntegrityError, match="1 bytes shorter"):
+        list(body)

@@ -1,0 +1,395 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from mirror import serve
+from mirror.errors import BundleError, ConflictError, NetworkError, StorageError
+from mirror.models import Event, Stage
+from mirror.net import Client, Settings
+from mirror.push.legacy import LegacyPublisher
+from mirror.push.receipt import Receipt, State
+from mirror.push.run import TRIES, IncompletePushError, push
+from tests.push_support import FakeRepository, Fault, FolderSource, fake_repository, read_metadata
+from tests.wheelhouse import Built, make_sdist, make_wheel
+
+BASE, LIB, APP, LONE = (make_wheel(name) for name in ("base", "lib", "app", "lone"))
+TREE: list[tuple[Built, Sequence[str]]] = [(APP, ["lib"]), (LIB, ["base"]), (BASE, []), (LONE, [])]
+
+
+@pytest.fixture
+def server() -> Iterator[FakeRepository]:
+    with fake_repository() as found:
+        yield found
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Client(Settings(retries=2, timeout=5)) as found:
+        yield found
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> FolderSource:
+    return FolderSource(tmp_path / "source", TREE)
+
+
+def run(
+    source: FolderSource,
+    server: FakeRepository,
+    client: Client,
+    *,
+    receipt: Path | None = None,
+    wait: float = 0.0,
+    events: list[Event] | None = None,
+    workers: int = 4,
+) -> Receipt:
+    return push(
+        source,
+        LegacyPublisher(client, server.url),
+        metadata=read_metadata,
+        receipt=receipt,
+        read_back_wait=wait,
+        report=(events if events is not None else []).append,
+        workers=workers,
+    )
+
+
+def states(receipt: Receipt) -> dict[str, State]:
+    return {file.project: file.state for file in receipt.files}
+
+
+def test_everything_arrives_dependencies_first(
+    source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    receipt = run(source, server, client, receipt=tmp_path / "receipt.json", events=events)
+    assert receipt.complete
+    assert set(states(receipt).values()) == {State.UPLOADED}
+    assert all(not file.reason for file in receipt.files)
+    assert server.files == {built.filename: built.data for built, _ in TREE}
+    order = server.uploaded
+    assert order.index(BASE.filename) < order.index(LIB.filename) < order.index(APP.filename)
+    assert Receipt.from_json((tmp_path / "receipt.json").read_bytes()) == receipt
+    assert receipt.bundle == source.manifest.identity
+    assert [event.stage for event in events if event.kind == "begin"] == [Stage.LOOK, Stage.UPLOAD, Stage.READ_BACK]
+    assert sum(event.bytes for event in events if event.kind == "advance") == sum(len(b.data) for b, _ in TREE)
+
+
+def test_again_uploads_and_unpacks_nothing(source: FolderSource, server: FakeRepository, client: Client) -> None:
+    run(source, server, client)
+    source.spooled.clear()
+    server.received.clear()
+    receipt = run(source, server, client)
+    assert set(states(receipt).values()) == {State.PRESENT}
+    assert not source.spooled
+    assert not server.received
+
+
+def test_it_goes_on_where_an_earlier_run_stopped(source: FolderSource, server: FakeRepository, client: Client) -> None:
+    server.files[BASE.filename] = BASE.data
+    receipt = run(source, server, client)
+    assert states(receipt)["base"] is State.PRESENT
+    assert sorted(server.uploaded) == sorted(built.filename for built in (LIB, APP, LONE))
+
+
+@pytest.mark.parametrize("shows", ["md5", ""])
+def test_bytes_decide_where_the_index_shows_no_sha256(
+    source: FolderSource, server: FakeRepository, client: Client, shows: str
+) -> None:
+    server.shows = shows
+    server.files[BASE.filename] = BASE.data
+    assert states(run(source, server, client))["base"] is State.PRESENT
+    assert f"GET /files/{BASE.filename}" in server.requests
+    assert BASE.filename not in server.uploaded
+
+
+@pytest.mark.parametrize("shows", ["sha256", "md5", ""])
+def test_other_bytes_stop_everything_before_the_first_upload(
+    source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path, shows: str
+) -> None:
+    server.shows = shows
+    server.files[LIB.filename] = b"somebody else's"
+    with pytest.raises(ConflictError) as caught:
+        run(source, server, client, receipt=tmp_path / "receipt.json")
+    assert caught.value.filenames == (LIB.filename,)
+    assert not server.received
+    assert not source.spooled
+    found = states(Receipt.from_json((tmp_path / "receipt.json").read_bytes()))
+    assert found == {"lib": State.CONFLICT, "base": State.FAILED, "app": State.FAILED, "lone": State.FAILED}
+
+
+def test_a_damaged_source_uploads_nothing(source: FolderSource, server: FakeRepository, client: Client) -> None:
+    def damaged() -> None:
+        raise BundleError("one byte is wrong")
+
+    source.on_verify = damaged
+    with pytest.raises(BundleError):
+        run(source, server, client)
+    assert not server.received
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(500),
+        Fault(502),
+        Fault(503, headers={"retry-after": "0"}),
+        Fault(429, headers={"retry-after": "0"}),
+        Fault(0),
+    ],
+    ids=lambda fault: str(fault.status),
+)
+def test_a_passing_failure_that_stored_nothing_is_tried_again(
+    source: FolderSource, server: FakeRepository, client: Client, fault: Fault
+) -> None:
+    server.faults = {BASE.filename: [fault, fault], APP.filename: [fault]}
+    assert run(source, server, client).complete
+    assert server.uploaded.count(BASE.filename) == 3
+    assert server.files[BASE.filename] == BASE.data
+
+
+@pytest.mark.parametrize("status", [500, 504, 0])
+def test_an_ambiguous_failure_that_stored_the_file_is_not_sent_twice(
+    source: FolderSource, server: FakeRepository, client: Client, status: int
+) -> None:
+    server.faults = {BASE.filename: [Fault(status, stores=True)]}
+    receipt = run(source, server, client)
+    assert states(receipt)["base"] is State.UPLOADED
+    assert server.uploaded.count(BASE.filename) == 1
+
+
+def test_looking_comes_between_an_ambiguous_failure_and_the_next_try(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.faults = {BASE.filename: [Fault(502)]}
+    run(source, server, client, workers=1)
+    first, second = (i for i, request in enumerate(server.requests) if request == f"POST {BASE.filename}")
+    assert "GET /upload/simple/base/" in server.requests[first:second]
+
+
+def test_a_refusal_after_an_ambiguous_failure_that_was_seen_too_late(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    """The first try was stored, the index shows it only later, the second try is refused."""
+    server.hidden_until = {BASE.filename: 1}
+    server.faults = {BASE.filename: [Fault(504, stores=True)]}
+    receipt = run(source, server, client, wait=5)
+    assert states(receipt)["base"] is State.UPLOADED
+    assert receipt.complete
+
+
+def test_a_file_that_someone_else_uploads_meanwhile_is_present(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.faults = {LONE.filename: [Fault(403, stores=True, body=b"Not enough permissions to overwrite artifact")]}
+    assert states(run(source, server, client))["lone"] is State.PRESENT
+
+
+def test_a_refused_file_holds_back_its_dependents_only(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.faults = {BASE.filename: [Fault(400, body=b"<h1>Bad</h1> <p>metadata &amp; more</p>")]}
+    with pytest.raises(IncompletePushError, match="metadata & more") as caught:
+        run(source, server, client)
+    receipt = caught.value.receipt
+    found = {file.project: (file.state, file.reason) for file in receipt.files}
+    assert found["lone"] == (State.UPLOADED, "")
+    assert found["lib"] == found["app"] == (State.FAILED, "not tried: it requires base, which failed")
+    assert server.uploaded.count(BASE.filename) == 1
+    assert sorted(server.files) == [LONE.filename]
+
+
+def test_tries_are_bounded(source: FolderSource, server: FakeRepository, client: Client) -> None:
+    server.faults = {BASE.filename: [Fault(503, headers={"retry-after": "0"})] * 50}
+    with pytest.raises(IncompletePushError):
+        run(source, server, client)
+    assert server.uploaded.count(BASE.filename) == TRIES
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 302])
+def test_what_all_uploads_would_share_ends_the_push(
+    source: FolderSource, server: FakeRepository, client: Client, status: int
+) -> None:
+    server.fault_for_all = Fault(status, headers={"location": "http://127.0.0.1/elsewhere/"})
+    with pytest.raises(IncompletePushError, match=str(status)) as caught:
+        run(source, server, client, workers=1)
+    assert len(server.received) == 1
+    assert caught.value.hint
+    untried = [file for file in caught.value.receipt.files if file.reason.startswith("not tried: stopped after")]
+    assert len(untried) == 3
+
+
+def test_a_server_that_can_not_be_read_is_a_network_error_and_no_receipt(
+    source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path
+) -> None:
+    server.page_faults = [500] * 100
+    with pytest.raises(NetworkError):
+        run(source, server, client, receipt=tmp_path / "receipt.json")
+    assert not server.received
+    assert not (tmp_path / "receipt.json").exists()
+
+
+def test_an_index_that_lags_is_waited_for(source: FolderSource, server: FakeRepository, client: Client) -> None:
+    server.hidden_until = {APP.filename: 3}
+    assert run(source, server, client, wait=10).complete
+
+
+def test_an_index_that_never_shows_a_file_fails_it(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.hidden_until = {APP.filename: 10_000}
+    with pytest.raises(IncompletePushError, match="does not show it in its index") as caught:
+        run(source, server, client)
+    assert states(caught.value.receipt) == {
+        "app": State.FAILED,
+        "lib": State.UPLOADED,
+        "base": State.UPLOADED,
+        "lone": State.UPLOADED,
+    }
+
+
+def test_an_index_that_shows_another_digest_afterwards_is_a_conflict(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.faults = {LONE.filename: [Fault(200)]}
+    original = source.on_spool
+
+    def swapped(project: str, folder: Path) -> None:
+        original(project, folder)
+        if project == "lone":
+            server.files[LONE.filename] = b"what another client sent at the same moment"
+
+    source.on_spool = swapped
+    with pytest.raises(IncompletePushError) as caught:
+        run(source, server, client)
+    assert states(caught.value.receipt)["lone"] is State.CONFLICT
+
+
+def test_a_source_that_turns_bad_while_it_is_read_stops(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    def bad(project: str, folder: Path) -> None:
+        if project == "lib":
+            raise BundleError("a frame is damaged")
+
+    source.on_spool = bad
+    with pytest.raises(IncompletePushError, match="a frame is damaged"):
+        run(source, server, client, workers=1)
+    assert LIB.filename not in server.uploaded
+    assert APP.filename not in server.uploaded
+
+
+def test_a_cycle_goes_up_together(server: FakeRepository, client: Client, tmp_path: Path) -> None:
+    one, two, user = make_wheel("one"), make_wheel("two"), make_wheel("user")
+    source = FolderSource(tmp_path / "cycle", [(user, ["one"]), (one, ["two"]), (two, ["one"])])
+    assert run(source, server, client).complete
+    assert server.uploaded[-1] == user.filename
+
+
+def test_files_of_one_project_go_one_after_another(server: FakeRepository, client: Client, tmp_path: Path) -> None:
+    files = [make_wheel("big", tag=f"cp3{minor}-abi3-linux_x86_64") for minor in range(8, 14)]
+    files.append(make_sdist("big"))
+    source = FolderSource(tmp_path / "many", [(file, []) for file in files])
+    assert run(source, server, client, workers=8).complete
+    assert source.spooled == ["big"]
+    assert len(server.uploaded) == 7
+
+
+def test_connections_are_kept(server: FakeRepository, client: Client, tmp_path: Path) -> None:
+    source = FolderSource(tmp_path / "many", [(make_wheel(f"p{i}"), []) for i in range(60)])
+    assert run(source, server, client, workers=4).complete
+    assert server.connections <= client.settings.connections
+
+
+def test_unreadable_metadata_is_told_and_the_file_goes_all_the_same(
+    server: FakeRepository, client: Client, tmp_path: Path
+) -> None:
+    broken = Built("broken-1.0-py3-none-any.whl", b"no zip", b"")
+    events: list[Event] = []
+    assert run(FolderSource(tmp_path / "s", [(broken, [])]), server, client, events=events).complete
+    assert [event.kind for event in events if "broken" in event.text and event.kind == "warning"]
+    assert server.received[0]["name"] == ["broken"]
+
+
+def test_a_redirect_to_another_server_is_not_followed(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    """What pypiserver does for projects that it has not: PyPI's files are not the repository's."""
+    with fake_repository() as pypi:
+        pypi.files = {built.filename: built.data for built, _ in TREE}
+        server.elsewhere = pypi.url + "simple/"
+        assert set(states(run(source, server, client)).values()) == {State.UPLOADED}
+        assert not pypi.requests
+
+
+def test_no_secret_leaves(source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path) -> None:
+    server.fault_for_all = Fault(400, body=b"no")
+    events: list[Event] = []
+    publisher = LegacyPublisher(client, server.url.replace("://", "://bob:s3cret@"))
+    assert "bob" not in publisher.url
+    with pytest.raises(IncompletePushError) as caught:
+        push(source, publisher, metadata=read_metadata, receipt=tmp_path / "r", report=events.append, read_back_wait=0)
+    shown = f"{caught.value} {caught.value.hint} {(tmp_path / 'r').read_text()} {events}"
+    assert "s3cret" not in shown
+
+
+def test_temporary_files_are_gone_afterwards(
+    source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    server.faults = {BASE.filename: [Fault(400)]}
+    with pytest.raises(IncompletePushError):
+        run(source, server, client)
+    assert not list(folder.iterdir())
+
+
+def test_no_room_to_unpack_stops_the_push(
+    source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(IncompletePushError, match="No room to unpack"):
+        run(source, server, client)
+    assert not server.received
+
+
+def test_an_interrupt_writes_the_receipt(
+    source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path
+) -> None:
+    def interrupt(project: str, folder: Path) -> None:
+        if project == "lib":
+            raise KeyboardInterrupt
+
+    source.on_spool = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run(source, server, client, receipt=tmp_path / "receipt.json", workers=1)
+    receipt = Receipt.from_json((tmp_path / "receipt.json").read_bytes())
+    assert states(receipt)["base"] is State.UPLOADED
+    assert states(receipt)["app"] is State.FAILED
+
+
+def test_two_pushes_at_once_into_one_repository_lose_nothing(tmp_path: Path) -> None:
+    sources = [FolderSource(tmp_path / str(i), TREE) for i in range(2)]
+    receipts: list[Receipt] = []
+
+    def one(source: FolderSource) -> None:
+        with serve.embedded_publisher(tmp_path / "home") as publisher:
+            receipts.append(push(source, publisher, metadata=read_metadata))
+
+    threads = [threading.Thread(target=one, args=(source,)) for source in sources]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [receipt.complete for receipt in receipts] == [True, True]
+
+
+def test_a_catalog_that_can_not_be_used_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "catalog.sqlite").write_bytes(b"not a database" * 1000)
+    with pytest.raises(StorageError, match=r"catalog\.sqlite"):
+        serve.embedded_publisher(tmp_path)
