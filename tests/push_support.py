@@ -128,6 +128,7 @@ class FakeRepository(ThreadingHTTPServer):
         self.shows = "sha256"
         self.hidden_until: dict[str, int] = {}
         self.elsewhere = ""
+        self.software = "test"
         self.lock = threading.Lock()
 
     @property
@@ -148,6 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         with self.server.lock:
             self.server.connections += 1
+
+    def version_string(self) -> str:
+        return self.server.software
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass

@@ -90,6 +90,27 @@ FILES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("url", "digests"),
+    [
+        ("https://upload.pypi.org/legacy/", ["blake2_256"]),
+        ("https://nexus.example/repository/pypi-hosted/", ["md5"]),
+        ("https://devpi.example/root/dev/", []),
+    ],
+)
+def test_a_server_gets_sha256_and_the_digests_that_it_looks_at(url: str, digests: list[str]) -> None:
+    with Client() as client:
+        assert list(LegacyPublisher(client, url).digests) == digests
+
+
+def test_a_nexus_without_its_usual_path_is_known_by_its_answers() -> None:
+    with fake_repository() as server, Client() as client:
+        server.software = "Nexus/3.70.1-02 (OSS)"
+        publisher = LegacyPublisher(client, server.url)
+        publisher.listing("any")
+        assert list(publisher.digests) == ["md5"]
+
+
 @pytest.mark.parametrize("built", FILES, ids=lambda built: built.filename)
 def test_the_form_is_twines_field_by_field_and_md5_besides(built: Built, tmp_path: Path) -> None:
     upload = make_upload(built, tmp_path)

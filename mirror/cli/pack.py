@@ -84,9 +84,9 @@ def pack(
 
 
 def _targets(names: tuple[str, ...], pythons: tuple[str, ...], platforms: tuple[str, ...]) -> tuple[Target, ...]:
-    from mirror.targets import named_target, product
+    from mirror.targets import named_target, product, this_machine
 
-    chosen = [named_target(name) for name in names]
+    chosen = [this_machine() if name == "this" else named_target(name) for name in names]
     if pythons or platforms or not chosen:
         chosen += product(pythons, platforms)
     return tuple({target.name: target for target in chosen}.values())

@@ -1,8 +1,8 @@
 """The form of the legacy upload API, field by field as twine 7 sends it, and ``md5_digest``. Pure.
 
 Warehouse's form mirrors core metadata with a few names of its own. Nexus takes ``data-requires-python`` from the form
-and checks no digest but md5, Gitea refuses a form without ``sha256_digest``: so everyone gets everything, but for
-``blake2_256_digest``, which the publisher decides about.
+and checks no digest but md5, Gitea refuses a form without ``sha256_digest``: so everyone gets every field.
+Which digests there are besides sha256, the publisher decides.
 """
 
 from __future__ import annotations

@@ -67,11 +67,16 @@ class LegacyPublisher:
         self._index_url = with_slash(_same_login(index_url, upload_url) if index_url else index_url_for(upload_url))
         self._report = report
         self._elsewhere: set[str] = set()
+        self._is_nexus = False
 
     @property
     def digests(self) -> Collection[str]:
-        # blake2_256 would take as long as all else that is computed for an upload, and only PyPI ever looks at it.
-        return ("md5", "blake2_256") if urlsplit(self._upload_url).hostname in _PYPI else ("md5",)
+        # Each of them costs more time than sending the file to a near server does. Only PyPI looks at blake2_256, only
+        # Nexus at md5, which twine stopped sending; sha256 goes to everyone.
+        parts = urlsplit(self._upload_url)
+        if parts.hostname in _PYPI:
+            return ("blake2_256",)
+        return ("md5",) if self._is_nexus or "/repository/" in parts.path else ()
 
     @property
     def url(self) -> str:
@@ -120,6 +125,7 @@ class LegacyPublisher:
         answer = self._first_look(url)
         if answer is None:
             answer = self._client.get(url, headers=_PAGE_HEADERS, accept=_ABSENT)
+        self._is_nexus = self._is_nexus or answer.headers.get("server", "").startswith("Nexus/")
         if answer.status not in _ABSENT:
             return answer
         if not self._index_known and "x-devpi-api-version" in answer.headers and "/+simple/" not in self._index_url:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -46,7 +47,19 @@ def serve(home: Path, *, host: str, port: int, announce: Callable[[str], None]) 
         opened.blobs.sweep()
         server = _Server(_config(make_app(opened)))
         server.when_started = lambda: announce(url)
-        server.run(sockets=[listener])
+        with _signals_end_it():
+            server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Make SIGINT and SIGTERM a normal end: uvicorn raises them once more, when it has shut down, for its caller."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
