@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Literal
 
@@ -189,8 +190,25 @@ class FormatControl:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """What the command line says about which files may be chosen, and which go along besides.
+
+    Files uploaded at ``before`` (with a time zone) or later don't exist; ``missing_time`` says what becomes of those
+    whose index does not tell (PEP 700): an error, or they are skipped or allowed. ``pre`` are the projects whose
+    pre-releases are welcome. ``all_wheels`` adds every wheel of the chosen versions that any target takes,
+    ``with_sdists`` their sdists.
+    """
+
+    before: datetime | None = None
+    missing_time: Literal["error", "skip", "allow"] = "error"
+    pre: frozenset[NormalizedName] = frozenset()
+    all_wheels: bool = False
+    with_sdists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RequirementSet:
-    """Everything that the given requirements files say, in pip's terms.
+    """Everything that the given requirements files say, in pip's terms, and what the command line adds to it.
 
     ``sources`` holds ``(name, text)`` of every file read, in reading order, for the bundle's ``requirements/`` folder.
     ``index_url`` and the other index options are None or empty where no file set them.
@@ -208,6 +226,7 @@ class RequirementSet:
     require_hashes: bool = False
     format_control: FormatControl = FormatControl()
     sources: tuple[tuple[str, str], ...] = ()
+    selection: Selection = Selection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,22 +283,51 @@ class TargetPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectStatus:
+    """What an index says about a project as a whole (PEP 792): archived, deprecated, quarantined, and why."""
+
+    project: NormalizedName
+    status: str
+    reason: str
+    index: str
+
+    def __str__(self) -> str:
+        return f"{self.project} is {self.status} on {self.index}{f': {self.reason}' if self.reason else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A project that could not have one version everywhere: the version by target, and why, one sentence each."""
+
+    project: NormalizedName
+    versions: Mapping[str, str]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What all targets install."""
+    """What all targets install.
+
+    ``extras`` are files that no target installs: further wheels and the sdists of releases that some target does.
+    ``statuses`` has the projects that are not simply active.
+    """
 
     targets: tuple[TargetPlan, ...]
+    extras: tuple[File, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    statuses: tuple[ProjectStatus, ...] = ()
 
     def files(self) -> dict[str, File]:
         """Every file by its name, sorted; the same name with different digests is an IntegrityError."""
         found: dict[str, File] = {}
-        for target in self.targets:
-            for pin in target.every_pin():
-                known = found.setdefault(pin.file.filename, pin.file)
-                if known.hashes.agrees(pin.file.hashes) is False:
-                    raise IntegrityError(
-                        f"{pin.file.filename} has different digests on {known.index} and {pin.file.index}.",
-                        hint="Pin the project to one index.",
-                    )
+        pinned = (pin.file for target in self.targets for pin in target.every_pin())
+        for file in (*pinned, *self.extras):
+            known = found.setdefault(file.filename, file)
+            if known.hashes.agrees(file.hashes) is False:
+                raise IntegrityError(
+                    f"{file.filename} has different digests on {known.index} and {file.index}.",
+                    hint="Pin the project to one index.",
+                )
         return dict(sorted(found.items()))
 
 

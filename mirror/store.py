@@ -5,6 +5,7 @@
     files/ab/<sha256>                      a whole file, verified, never changed
     part/<sha256 of key>.part, .lock       a file on its way in, and who is writing it
     notes/<namespace>/ab/<sha256 of key>   a cached value behind its own digest
+    lock                                   shared by who uses the store, exclusive for who drops blobs
 
 A name below ``files/`` is the proof that the bytes are complete and on the disk: a blob is written beside, hashed while
 it is written, synced, and only then renamed. Many processes may use one store at once.
@@ -18,10 +19,11 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,7 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 #: Bytes that are hashed and written in one piece: few hand-overs between threads, yet still in the processor's cache.
 _BLOCK = 256 * 1024
 _DIGEST_SIZE = 32
+_PLACES = 2**20
 #: Seconds after which a temporary file of a killed process may go.
 _STALE = 3600.0
 
@@ -54,6 +57,34 @@ class Blob:
 
     sha256: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as it lies there; ``size`` is in bytes, ``received`` in seconds since the epoch."""
+
+    sha256: str
+    size: int
+    received: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How many ``blobs``, and the bytes of blobs, half-received files and notes."""
+
+    blobs: int
+    size: int
+    parts: int
+    notes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """How many ``blobs`` were dropped, and the bytes ``freed`` by that; ``leftovers`` are bytes of killed runs."""
+
+    blobs: int
+    freed: int
+    leftovers: int
 
 
 class Store:
@@ -139,27 +170,117 @@ class Store:
                 temporary.unlink(missing_ok=True)
                 raise
 
-    def collect(self, keep: Collection[str]) -> int:
-        """Drop every blob whose SHA-256 is not in *keep* and whatever killed runs left; return the bytes freed.
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """Keep :meth:`collect` and :meth:`verify` away for as long as this lasts; many may use a store at once.
 
-        Blobs that another process received a moment ago and that *keep* does not name go too: run it when nothing
-        else packs. A file that is being received is left alone.
+        Whoever receives blobs and reads them later holds this in between. Waits where a collection is under way.
         """
-        freed = 0
+        with self._lock_of_all(alone=False):
+            yield
+
+    def blobs(self) -> Iterator[StoredBlob]:
+        """Yield every blob, in no order."""
         with _disk(self.root):
             for path in self._files.glob("??/*"):
-                if path.name not in keep:
-                    freed += _remove(path)
-            for path in self._part.glob("*"):
-                if path.suffix == ".tmp":
+                with suppress(FileNotFoundError):
+                    found = path.stat()
+                    yield StoredBlob(path.name, found.st_size, found.st_mtime)
+
+    def usage(self) -> Usage:
+        """What the store takes on the disk."""
+        blobs = size = parts = notes = 0
+        for blob in self.blobs():
+            blobs += 1
+            size += blob.size
+        with _disk(self.root):
+            for folder in (self._part, self._notes):
+                for path in folder.rglob("*"):
                     with suppress(FileNotFoundError):
-                        freed += _remove(path) if time.time() - path.stat().st_mtime > _STALE else 0
-                elif path.suffix in (".part", ".lock"):
-                    lock = _Lock(path.with_suffix(".lock"))
-                    if lock.take():
-                        freed += _remove(path.with_suffix(".part"))
-                        lock.release()
+                        found = path.stat()
+                        taken = found.st_size if stat.S_ISREG(found.st_mode) else 0
+                        parts, notes = (parts + taken, notes) if folder is self._part else (parts, notes + taken)
+        return Usage(blobs, size, parts, notes)
+
+    def collect(self, keep: Collection[str], *, limit: int = 0, dry_run: bool = False) -> Collected:
+        """Drop blobs whose SHA-256 is not in *keep*, oldest first, until all take *limit* bytes at most.
+
+        What killed runs left goes too; a file that is being received is left alone. A StorageError where another
+        process is :meth:`using` the store. With *dry_run* nothing is dropped, only counted.
+        """
+        if not self.root.is_dir():
+            return Collected(0, 0, 0)
+        with self._lock_of_all(alone=True), _disk(self.root):
+            size = 0
+            candidates: list[tuple[float, str, int]] = []
+            for blob in self.blobs():
+                size += blob.size
+                if blob.sha256 not in keep:
+                    candidates.append((blob.received, blob.sha256, blob.size))
+            dropped = freed = 0
+            for _, sha256, taken in sorted(candidates):
+                if size - freed <= limit:
+                    break
+                if not dry_run:
+                    _remove(self._blob(sha256))
+                dropped += 1
+                freed += taken
+            return Collected(dropped, freed, 0 if dry_run else self._drop_leftovers())
+
+    def verify(self, *, report: Callable[[StoredBlob], object] = lambda _: None) -> list[str]:
+        """Hash every blob, drop those that are not what their names say, and return the names of those, sorted.
+
+        A StorageError where another process is :meth:`using` the store.
+        """
+        damaged: list[str] = []
+        if not self.root.is_dir():
+            return damaged
+        with self._lock_of_all(alone=True):
+            for blob in self.blobs():
+                path = self._blob(blob.sha256)
+                with _disk(path), path.open("rb", buffering=0) as stream:
+                    digest = hashlib.sha256()
+                    while block := stream.read(_BLOCK):
+                        digest.update(block)
+                if digest.hexdigest() != blob.sha256:
+                    with _disk(path):
+                        _remove(path)
+                    damaged.append(blob.sha256)
+                report(blob)
+        return sorted(damaged)
+
+    def _drop_leftovers(self) -> int:
+        freed = 0
+        for path in self._part.glob("*"):
+            if path.suffix == ".tmp":
+                with suppress(FileNotFoundError):
+                    freed += _remove(path) if time.time() - path.stat().st_mtime > _STALE else 0
+            elif path.suffix in (".part", ".lock"):
+                lock = _Lock(path.with_suffix(".lock"))
+                if lock.take():
+                    freed += _remove(path.with_suffix(".part"))
+                    lock.release()
         return freed
+
+    @contextmanager
+    def _lock_of_all(self, *, alone: bool) -> Iterator[None]:
+        """Hold the store's own lock: alone, which fails at once where others use it, or shared, which waits."""
+        path = self.root / "lock"
+        with _disk(path):
+            self.root.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            pause = 0.005
+            while not _try_shared(descriptor, alone=alone):
+                if alone:
+                    raise StorageError(
+                        f"Another process is using the store {self.root}.", hint="Wait for it and run this again."
+                    )
+                time.sleep(pause)
+                pause = min(pause * 2, 0.25)
+            yield
+        finally:
+            os.close(descriptor)  # which frees the lock
 
     def _blob(self, sha256: str) -> Path:
         if not _SHA256.match(sha256):
@@ -384,12 +505,41 @@ class _Lock:
             self._descriptor = None
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file at *path*, which no other thread or process then holds; its folder is made."""
+    with _disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _Lock(path)
+        lock.wait(None)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _try_lock(descriptor: int) -> bool:
     try:
         if sys.platform == "win32":
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         else:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        raise
+    return True
+
+
+def _try_shared(descriptor: int, *, alone: bool) -> bool:
+    """Try to take a lock that many may hold, or one *alone*."""
+    try:
+        if sys.platform == "win32":
+            # There are no shared locks: each user locks a byte of its own, and who wants to be alone, all of them.
+            os.lseek(descriptor, 0 if alone else secrets.randbelow(_PLACES), os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, _PLACES if alone else 1)
+        else:
+            fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             return False

@@ -7,7 +7,7 @@ import email.policy
 import hashlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,12 +30,14 @@ class SourceEntry:
     size: int
     sha256: str
     requires: tuple[str, ...] = ()
+    carrier: str | None = None
 
 
 @dataclass(frozen=True)
 class SourceContent:
     files: tuple[SourceEntry, ...]
     identity: str = "b" * 64
+    since: Mapping[str, str] = field(default_factory=dict)
 
 
 class FolderSource:
@@ -45,7 +47,7 @@ class FolderSource:
         self.folder = folder
         self.spooled: list[str] = []
         self.on_spool: Callable[[str, Path], object] = lambda *_: None
-        self.on_verify: Callable[[], object] = lambda: None
+        self.on_check: Callable[[], object] = lambda: None
         entries = []
         for file, requires in built:
             file.save(folder)
@@ -56,8 +58,8 @@ class FolderSource:
             )
         self.manifest = SourceContent(tuple(entries))
 
-    def verify(self, *, report: Reporter = silent) -> None:
-        self.on_verify()
+    def check(self, stop: threading.Event, report: Reporter = silent) -> None:
+        self.on_check()
 
     def spool(self, project: str, folder: Path) -> list[Path]:
         self.spooled.append(project)

@@ -496,4 +496,4 @@ def test_json_of_the_manifest_is_one_line_a_file(tmp_path: Path) -> None:
     document = json.loads(text)
     assert list(document) == sorted(document)
     assert document["format"] == "airgap-bundle"
-    assert sum(line.startswith('{"builds"') for line in text.splitlines()) == 4
+    assert sum(line.startswith('{"builds":[') for line in text.splitlines()) == 4

@@ -258,6 +258,15 @@ def test_keyring_package(desk: Desk, use_backend: UseBackend) -> None:
     assert desk.store()("https://k.example/") is None  # disabled
 
 
+def test_keyring_is_asked_after_a_refusal_where_nobody_asked_for_it(desk: Desk, use_backend: UseBackend) -> None:
+    backend = Backend(SimpleCredential("u", "p"))
+    use_backend(backend)
+    store = desk.store(PIP_KEYRING_PROVIDER="auto")
+    assert store("https://k.example/simple/x/") is None
+    assert backend.asked == []
+    assert store("https://k.example/simple/x/", refused=True) == ("u", "p")
+
+
 def test_keyring_package_that_fails_warns_once(desk: Desk, use_backend: UseBackend) -> None:
     backend = Backend(RuntimeError("the collection is locked, secret"))
     use_backend(backend)

@@ -11,7 +11,8 @@ from packaging.utils import NormalizedName, canonicalize_name
 from mirror.errors import AuthError, HTTPError, IndexPageError
 from mirror.index.client import IndexClient
 from mirror.index.simple import ACCEPT, JSON_TYPE, PageEntry, render_html, render_json
-from mirror.models import Event, Hashes
+from mirror.index.sources import Source
+from mirror.models import Hashes
 from mirror.net import Client, Settings
 from mirror.store import Store
 from tests.http_support import Reply, Request, Server
@@ -31,10 +32,9 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder / "store")
         self.client = Client(Settings(retries=0))
-        self.events: list[Event] = []
 
     def index(self, *indexes: str, find_links: Sequence[str] = ()) -> IndexClient:
-        return IndexClient(self.client, self.store, indexes=indexes, find_links=find_links, report=self.events.append)
+        return IndexClient(self.client, self.store, indexes=indexes, find_links=find_links)
 
     def names(self, *indexes: str, find_links: Sequence[str] = (), project: NormalizedName = FOO) -> list[list[str]]:
         with self.index(*indexes, find_links=find_links) as index:
@@ -157,15 +157,63 @@ def test_prefetch_asks_once_and_keeps_quiet(server: Server, place: Place) -> Non
     assert not server.seen("/simple/later/")
 
 
-def test_project_status_is_told(server: Server, place: Place) -> None:
-    body = '<meta name="pypi:project-status" content="{}"><meta name="pypi:project-status-reason" content="why">'
-    for status in ("quarantined", "archived"):
-        server.add(f"/simple/{status}/", body.format(status).encode(), content_type="text/html")
-        assert place.names(server.url + "/simple", project=canonicalize_name(status)) == []
-    assert [(event.kind, event.text) for event in place.events] == [
-        ("warning", f"quarantined is quarantined on {server.url}/simple/: why."),
-        ("info", f"archived is archived on {server.url}/simple/: why."),
-    ]
+def test_a_quarantined_project_comes_from_nowhere_else(server: Server, place: Place) -> None:
+    body = (
+        b'<meta name="pypi:project-status" content="quarantined"><meta name="pypi:project-status-reason" content="?!">'
+    )
+    server.add("/a/foo/", body, content_type="text/html")
+    put(server, "/b/foo/", "foo-1.0.zip")
+    with place.index(f"{server.url}/a/", f"{server.url}/b/") as index:
+        (page,) = index.pages(FOO)
+    assert (page.status, page.quarantined, page.filenames) == (("quarantined", "?!"), True, [])
+    assert not server.seen("/b/foo/")
+
+
+def test_best_match_asks_every_index(server: Server, place: Place) -> None:
+    put(server, "/a/foo/", "foo-1.0.zip")
+    put(server, "/b/foo/", "foo-2.0.zip")
+    indexes = [f"{server.url}/{name}/" for name in ("a", "none", "b", "a")]
+    with IndexClient(place.client, place.store, indexes=indexes, best_match=True) as index:
+        assert [(page.index, list(page.filenames)) for page in index.pages(FOO)] == [
+            (f"{server.url}/a/", ["foo-1.0.zip"]),
+            (f"{server.url}/b/", ["foo-2.0.zip"]),
+        ]
+
+
+@pytest.mark.parametrize("best_match", [False, True])
+def test_pinned_projects_come_from_their_index_and_nothing_else_does(
+    server: Server, place: Place, tmp_path: Path, best_match: bool
+) -> None:
+    """Both ways: the public index is never asked for a private name, nor the private one for a public name."""
+    (tmp_path / "foo-7.0.zip").write_bytes(b"")
+    for path, name in (
+        ("/public/foo/", "foo-9.0.zip"),
+        ("/private/foo/", "foo-1.0.zip"),
+        ("/public/bar/", "bar-1.zip"),
+    ):
+        put(server, path, name)
+    server.add("/links", b'<a href="foo-8.0.zip">x</a><a href="bar-2.zip">x</a>', content_type="text/html")
+    sources = [f"{server.url}/public", Source(f"{server.url}/private", ("fo*",))]
+    links = [f"{server.url}/links", str(tmp_path)]
+    with IndexClient(place.client, place.store, indexes=sources, find_links=links, best_match=best_match) as index:
+        assert [list(page.filenames) for page in index.pages(FOO)] == [["foo-7.0.zip"], ["foo-1.0.zip"]]
+        assert [list(page.filenames) for page in index.pages(canonicalize_name("bar"))] == [
+            ["bar-2.zip"],
+            ["bar-1.zip"],
+        ]
+        assert index.pages(canonicalize_name("four")) == ()
+    assert not server.seen("/public/foo/")
+    assert not server.seen("/private/bar/")
+    assert not server.seen("/public/four/"), "a pinned name that its index lacks must not be asked for elsewhere"
+
+
+def test_patterns_for_an_index_that_is_configured_twice(server: Server, place: Place) -> None:
+    put(server, "/a/foo/", "foo-1.0.zip")
+    sources = [Source(f"{server.url}/a/", ("foo",)), f"{server.url}/a"]
+    with IndexClient(place.client, place.store, indexes=sources) as index:
+        assert len(index.pages(FOO)) == 1
+        assert index.pages(canonicalize_name("bar")) == ()
+    assert not server.seen("/a/bar/")
 
 
 def test_find_links(server: Server, place: Place, tmp_path: Path) -> None:

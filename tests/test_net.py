@@ -211,7 +211,7 @@ def test_url_credentials_are_sent_at_once_and_kept_for_the_origin(client: Client
 def test_credentials_are_asked_for_once_per_origin_and_beaten_by_the_url(server: Server) -> None:
     asked: list[str] = []
 
-    def credentials(url: str) -> tuple[str, str] | None:
+    def credentials(url: str, *, refused: bool = False) -> tuple[str, str] | None:
         asked.append(url)
         return "ann", "secret"
 
@@ -223,6 +223,21 @@ def test_credentials_are_asked_for_once_per_origin_and_beaten_by_the_url(server:
     assert asked == [server.url + "/page"]
     sent = [request.headers["authorization"] for request in server.requests]
     assert sent == [basic("ann", "secret")] * 2 + [basic("bob", "pw")]
+
+
+def test_credentials_are_looked_for_once_more_when_a_server_refuses() -> None:
+    asked: list[bool] = []
+
+    def credentials(url: str, *, refused: bool = False) -> tuple[str, str] | None:
+        asked.append(refused)
+        return ("bob", "pw") if refused else None
+
+    with Server(users={"bob": "pw"}) as server, Client(credentials=credentials) as client:
+        server.add("/page", b"page")
+        assert client.get(server.url + "/page").body == b"page"
+        assert b"".join(client.download(server.url + "/page")) == b"page"
+    assert asked == [False, True]
+    assert ["authorization" in request.headers for request in server.requests] == [False, True, True]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

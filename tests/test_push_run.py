@@ -10,9 +10,10 @@ from mirror import serve
 from mirror.errors import BundleError, ConflictError, NetworkError, StorageError
 from mirror.models import Event, Stage
 from mirror.net import Client, Settings
+from mirror.push.deliver import TRIES
 from mirror.push.legacy import LegacyPublisher
 from mirror.push.receipt import Receipt, State
-from mirror.push.run import TRIES, IncompletePushError, push
+from mirror.push.run import IncompletePushError, push
 from tests.push_support import FakeRepository, Fault, FolderSource, fake_repository, read_metadata
 from tests.wheelhouse import Built, make_sdist, make_wheel
 
@@ -126,7 +127,7 @@ def test_a_damaged_source_uploads_nothing(source: FolderSource, server: FakeRepo
     def damaged() -> None:
         raise BundleError("one byte is wrong")
 
-    source.on_verify = damaged
+    source.on_check = damaged
     with pytest.raises(BundleError):
         run(source, server, client)
     assert not server.received

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from mirror.errors import ResolutionError
 from mirror.filenames import split_filename
-from mirror.models import Event, File, FormatControl, Metadata, RequirementLine, RequirementSet
+from mirror.models import Event, File, FormatControl, Metadata, RequirementLine, RequirementSet, Selection
 from mirror.resolver import Resolution
 from mirror.targets import make_target
 
@@ -31,6 +32,7 @@ PLATFORMS = {"linux": "manylinux_2_28_x86_64", "windows": "win_amd64", "macos": 
 class Page:
     files: tuple[File, ...]
     index: str = "https://index.test/simple/"
+    status: tuple[str, str] = ("active", "")
 
     @property
     def filenames(self) -> Sequence[str]:
@@ -70,6 +72,7 @@ class World:
                 version,
                 requires_python=release.get("python"),
                 yanked=release.get("yanked"),
+                upload_time=release.get("time"),
             )
         )
         self._metadata[filename] = Metadata(
@@ -105,6 +108,10 @@ def wanted(case: dict[str, Any]) -> RequirementSet:
         lines("constraints", "constraints.txt"),
         pre=case.get("pre", False),
         format_control=FormatControl(frozenset(case.get("no_binary", ())), frozenset(case.get("only_binary", ()))),
+        selection=Selection(
+            before=datetime.fromisoformat(case["before"]) if "before" in case else None,
+            pre=frozenset(map(canonicalize_name, case.get("pre_for", ()))),
+        ),
     )
 
 
@@ -136,6 +143,8 @@ def test_case(case: dict[str, Any], workers: int) -> None:
     if "chains" in case:
         chains = {pin.project: list(pin.chain) for pin in plan.targets[0].pins}
         assert {project: chains[project] for project in case["chains"]} == case["chains"]
+    if "differences" in case:
+        assert {found.project: list(found.reasons) for found in plan.differences} == case["differences"]
     warnings = [event.text for event in events if event.kind == "warning"]
     assert [words for words in case.get("warnings", ()) if not any(words in text for text in warnings)] == []
     assert bool(warnings) == bool(case.get("warnings"))

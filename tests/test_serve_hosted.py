@@ -190,7 +190,7 @@ def test_a_form_that_says_something_else_is_refused(
 
 def test_looking_creates_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "home"
-    assert serve.repository_names(folder) == ["pypi-hosted"]
+    assert serve.repository_names(folder) == ["pypi-all", "pypi-hosted"]
     with serve.embedded_publisher(folder) as publisher:
         assert publisher.listing("x") == {}
         assert publisher.digest("x", "x-1.0-py3-none-any.whl") is None
@@ -204,10 +204,10 @@ def test_an_unknown_repository_names_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_a_repository_of_another_kind_takes_no_upload(home: Home) -> None:
-    home.catalog.create_repository(Repository("pypi-all", "group"))
-    assert home.names() == ["pypi-all", "pypi-hosted"]
-    with pytest.raises(ConfigError):
-        home.hosted("pypi-all")
+    assert home.names() == ["pypi-all", "pypi-hosted", "pypi-proxy"]
+    with pytest.raises(ConfigError, match="takes no uploads"):
+        home.hosted("pypi-proxy")
+    assert home.hosted("pypi-all").name == "pypi-hosted"
 
 
 def test_repositories_do_not_see_each_other(home: Home, tmp_path: Path) -> None:

@@ -478,7 +478,8 @@ def test_serving_announces_its_address_and_ends_on_sigterm(home: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from mirror import serve\n"
         "def announce(url): sys.stdout.write(url + '\\n'); sys.stdout.flush()\n"
-        "serve.serve(Path(sys.argv[1]), port=0, announce=announce)"
+        "from mirror.config.served import ServeSettings; from mirror.serve.server import serve\n"
+        "serve(Path(sys.argv[1]), settings=ServeSettings(port=0), announce=announce)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(home)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

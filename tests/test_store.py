@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mirror.errors import HashMismatchError, IntegrityError, StorageError
 from mirror.models import Hashes
-from mirror.store import Store
+from mirror.store import Collected, Store
 
 BODY = bytes(range(256)) * 8192
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -34,7 +34,7 @@ def leftovers(store: Store) -> list[str]:
 def test_nothing_is_made_before_the_first_write(store: Store) -> None:
     assert not store.has(SHA256)
     assert store.note("pages", "key") is None
-    assert store.collect(()) == 0
+    assert store.collect(()) == Collected(0, 0, 0)
     with pytest.raises(StorageError, match=SHA256):
         store.path(SHA256)
     assert not store.root.exists()
@@ -204,7 +204,7 @@ def test_collect_keeps_what_is_named_and_what_is_being_received(store: Store) ->
     (store.root / "part" / "1-bb.tmp").write_bytes(b"new")
     with store.receive("busy") as receiver:
         receiver.write(BODY)
-        assert store.collect({kept}) == len(b"dropped" + b"stale" + b"old")
+        assert store.collect({kept}) == Collected(1, len(b"dropped"), len(b"stale" + b"old"))
         assert receiver.commit().sha256 == SHA256
     assert store.has(kept)
     assert not store.has(dropped)

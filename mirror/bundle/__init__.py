@@ -1,6 +1,6 @@
 """Bundle format 1: manifest, writer, reader. ``docs/bundle-format.md`` says what every byte means."""
 
-from mirror.bundle.content import BundleContent
+from mirror.bundle.content import BundleContent, Prepared, Since, as_delta, prepare
 from mirror.bundle.frames import Frames
 from mirror.bundle.manifest import BundledFile, BundledTarget, Manifest, Member
 from mirror.bundle.reader import BundleReader, VerifiedStream, unpack
@@ -14,8 +14,12 @@ __all__ = [
     "Frames",
     "Manifest",
     "Member",
+    "Prepared",
+    "Since",
     "VerifiedStream",
     "Written",
+    "as_delta",
+    "prepare",
     "unpack",
     "write_bundle",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Protocol
@@ -49,13 +49,35 @@ class BundleContent:
     """What goes into a bundle.
 
     ``fetched`` says which blob every file of the plan is, by file name; ``metadata`` is its core metadata as it is in
-    the file. ``sources`` are the requirements files that were read, ``(name, text)``, without credentials.
+    the file. ``sources`` are the requirements files that were read, ``(name, text)``, without credentials. ``origins``
+    says of a file that no index published where it is from.
     """
 
     plan: Plan
     fetched: Mapping[str, Fetched]
     metadata: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     sources: tuple[tuple[str, str], ...] = ()
+    origins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What a delta builds on: for every confirmed file, by name and SHA-256, the identity of its bundle.
+
+    ``names`` are the names of those bundles for people, by identity.
+    """
+
+    carriers: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, manifest: Manifest, name: str) -> Since:
+        """Take it that everything that *manifest* names, carried or expected, is where its bundle went."""
+        identity = manifest.identity
+        return cls(
+            {(file.filename, file.sha256): file.carrier or identity for file in manifest.files},
+            {**manifest.since, identity: name},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +129,22 @@ def prepare(content: BundleContent) -> Prepared:
     return Prepared(manifest, members)
 
 
+def as_delta(prepared: Prepared, since: Since) -> Prepared:
+    """Leave out what *since* confirms; manifest, index pages and documents go on naming the whole set."""
+    files = _placed(
+        [replace(file, carrier=since.carriers.get((file.filename, file.sha256))) for file in prepared.manifest.files]
+    )
+    absent = {f"{file.path}.metadata" for file in files if not file.carried}
+    used = sorted({file.carrier for file in files if file.carrier is not None})
+    manifest = replace(
+        prepared.manifest,
+        files=files,
+        members=tuple(member for member in prepared.manifest.members if member.path not in absent),
+        since={identity: since.names.get(identity, "") for identity in used},
+    )
+    return Prepared(manifest, {path: data for path, data in prepared.members.items() if path not in absent})
+
+
 def _files(content: BundleContent) -> list[BundledFile]:
     """Every file of the plan, in archive order, not yet placed into frames."""
     installed: dict[str, list[tuple[str, Pin]]] = {}
@@ -122,7 +160,8 @@ def _files(content: BundleContent) -> list[BundledFile]:
             to_build.setdefault(sdist, set()).update(asked & {pin.project for pin in build.pins})
             for pin in build.pins:
                 built_with.setdefault(pin.file.filename, []).append((plan.target.name, pin))
-    missing = sorted(name for name in {**installed, **built_with} if name not in content.fetched)
+    releases = {(pin.project, pin.version): pin for plan in content.plan.targets for pin in plan.every_pin()}
+    missing = sorted(name for name in content.plan.files() if name not in content.fetched)
     if missing:
         raise IncompleteError(f"{missing[0]} was not fetched.", missing=missing)
     files: list[BundledFile] = []
@@ -131,7 +170,9 @@ def _files(content: BundleContent) -> list[BundledFile]:
         if file.hashes.sha256 not in (None, blob.sha256):
             raise HashMismatchError(f"{filename} should have the sha256 {file.hashes.sha256}, but has {blob.sha256}.")
         wanted = [*installed.get(filename, ()), *built_with.get(filename, ())]
-        _, pin = wanted[0]
+        # An extra is of no target: it goes with the release that some target installs.
+        pin = wanted[0][1] if wanted else releases[file.project, file.version]
+        siblings = [other for _, other in wanted] or [pin]
         files.append(
             BundledFile(
                 filename=filename,
@@ -146,21 +187,23 @@ def _files(content: BundleContent) -> list[BundledFile]:
                 targets=tuple(name for name, _ in installed.get(filename, ())),
                 builds=tuple(dict.fromkeys(name for name, _ in built_with.get(filename, ()))),
                 chain=pin.chain,
-                requires=tuple(sorted(to_build.get(filename, set()).union(*(other.requires for _, other in wanted)))),
+                requires=tuple(sorted(to_build.get(filename, set()).union(*(other.requires for other in siblings)))),
                 metadata_sha256=_metadata_digest(filename, content.metadata),
+                origin=tuple(sorted(content.origins.get(filename, {}).items())),
             )
         )
     return sorted(files, key=lambda file: (file.project, archive_order(file.filename)))
 
 
-def _placed(files: list[BundledFile]) -> tuple[BundledFile, ...]:
+def _placed(files: Iterable[BundledFile]) -> tuple[BundledFile, ...]:
     placed: list[BundledFile] = []
     frame = LEADING_FRAMES
     for project, group in groupby(files, key=lambda file: file.project):
-        mine = [replace(file, frame=frame) for file in group]
+        mine = [replace(file, frame=frame if file.carried else 0) for file in group]
         placed += mine
-        section = Section(project, frame, tuple(Entry(file.path, file.size, file.sha256) for file in mine))
-        frame += frames_of(section.size)
+        entries = tuple(Entry(file.path, file.size, file.sha256) for file in mine if file.carried)
+        if entries:
+            frame += frames_of(Section(project, frame, entries).size)
     return tuple(placed)
 
 

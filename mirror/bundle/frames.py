@@ -334,14 +334,16 @@ class Frames:
             yield bytes(tar.padding(size))
 
 
-def compress(chunks: Iterable[bytes | memoryview], content: int, log: int | None = None) -> Iterator[bytes]:
+def compress(
+    chunks: Iterable[bytes | memoryview], content: int, log: int | None = None, level: int = _LEVEL
+) -> Iterator[bytes]:
     """Yield one zstd frame of *content* bytes, with content size and checksum; *log* turns on long-distance matching.
 
-    The same bytes come out for the same bytes and *log*, however they are cut into chunks.
+    The same bytes come out for the same bytes, *log* and *level*, however they are cut into chunks.
     """
     options = {"window_log": log, "enable_ldm": True} if log else {}
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, source_size=content, write_checksum=True, write_content_size=True, **options
+        level, source_size=content, write_checksum=True, write_content_size=True, **options
     )
     stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=content)
     for chunk in chunks:

@@ -42,10 +42,13 @@ class BundledFile:
     """One distribution file in ``packages/``.
 
     ``size`` is in bytes; ``index`` is the URL that it came from, without credentials. ``yanked`` is None or the reason,
-    which may be empty. ``targets`` install it, ``builds`` are the targets where building an sdist needs it, ``chain``
+    which may be empty. ``targets`` install it, ``builds`` are the targets where building an sdist needs it; one with
+    neither goes along with a release that some target installs or builds with. ``chain``
     says why, one sentence a step, and ``requires`` names the projects that it needs on any of them, to be built or to
     run. ``frame`` is the first frame of its project. ``metadata_sha256`` is the digest of the PEP 658 file beside it,
-    or None where there is none.
+    or None where there is none. ``carrier`` is None where the bundle holds the file; else the bundle is a delta that
+    expects to find it in the repository, and this is the identity of the bundle that brought it; ``frame`` is then 0.
+    ``origin`` is empty for a file of an index; else pairs sorted by key, among them ``kind``, say where it is from.
     """
 
     filename: str
@@ -64,11 +67,18 @@ class BundledFile:
     encoding: str = "identity"
     frame: int = LEADING_FRAMES
     metadata_sha256: str | None = None
+    carrier: str | None = None
+    origin: tuple[tuple[str, str], ...] = ()
 
     @property
     def path(self) -> str:
         """Where it is in the archive."""
         return f"packages/{self.filename}"
+
+    @property
+    def carried(self) -> bool:
+        """Whether the bundle holds it."""
+        return self.carrier is None
 
     @property
     def is_wheel(self) -> bool:
@@ -128,12 +138,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle holds. Files are in archive order: by project, then as the writer arranged them."""
+    """What a bundle holds. Files are in archive order: by project, then as the writer arranged them.
+
+    ``since`` is empty, or says of a delta what it builds on: the identity of every bundle that brought files which this
+    one does not carry, and the name under which it was known, which may be empty.
+    """
 
     targets: tuple[BundledTarget, ...] = ()
     files: tuple[BundledFile, ...] = ()
     members: tuple[Member, ...] = ()
     version: int = VERSION
+    since: Mapping[str, str] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON in UTF-8: keys sorted, one file, member or target a line; no clock, no host."""
@@ -150,6 +165,8 @@ class Manifest:
             items = ",\n".join(_dump(value) for value in values)
             lines.append(f'"{key}":[\n{items}\n]' if items else f'"{key}":[]')
         lines.insert(1, f'"format":{_dump(FORMAT)}')
+        if self.since:
+            lines.insert(3, f'"since":{_dump(dict(self.since))}')
         lines.append(f'"version":{self.version}')
         return ("{" + ",\n".join(lines) + "}\n").encode()
 
@@ -174,6 +191,7 @@ class Manifest:
             files=fields.items("files", _read_file),
             members=fields.items("members", _read_member),
             version=fields.integer("version"),
+            since=fields.mapping("since") if "since" in document else {},
         )
         fields.done()
         manifest.check()
@@ -194,8 +212,22 @@ class Manifest:
         return tuple(dict.fromkeys(file.project for file in self.files))
 
     def files_of(self, project: str) -> tuple[BundledFile, ...]:
-        """The files of *project* in archive order."""
+        """The files of *project* in archive order, carried or not."""
         return self._by_project.get(project, ())
+
+    def carried_of(self, project: str) -> tuple[BundledFile, ...]:
+        """The files of *project* that the bundle holds, in archive order."""
+        return tuple(file for file in self.files_of(project) if file.carried)
+
+    @cached_property
+    def carried(self) -> tuple[BundledFile, ...]:
+        """The files that the bundle holds; all of them, unless it is a delta."""
+        return tuple(file for file in self.files if file.carried)
+
+    @cached_property
+    def expected(self) -> tuple[BundledFile, ...]:
+        """The files that a delta expects to find in the repository."""
+        return tuple(file for file in self.files if not file.carried)
 
     @cached_property
     def _by_project(self) -> dict[str, tuple[BundledFile, ...]]:
@@ -209,15 +241,16 @@ class Manifest:
     def project_sections(self) -> Mapping[str, Section]:
         return {
             project: Section(project, files[0].frame, tuple(Entry(file.path, file.size, file.sha256) for file in files))
-            for project, files in self._by_project.items()
+            for project in self.projects
+            if (files := self.carried_of(project))
         }
 
     @property
     def end_frame(self) -> int:
         """The frame that holds the end-of-archive blocks: the first after all projects."""
-        if not self.files:
+        if not self.carried:
             return LEADING_FRAMES
-        last = self.project_sections[self.files[-1].project]
+        last = self.project_sections[self.carried[-1].project]
         return last.frame + frames_of(last.size)
 
     def check(self) -> None:
@@ -234,11 +267,22 @@ class Manifest:
             raise BundleError(f"The manifest has more than {MANIFEST_LIMIT} bytes.")
         frame = LEADING_FRAMES
         for section in self.project_sections.values():
-            if any(file.frame != frame for file in self.files_of(section.name)):
+            if any(file.frame != frame for file in self.carried_of(section.name)):
                 raise BundleError(f"The manifest does not place the files of {section.name} into frame {frame}.")
             frame += frames_of(section.size)
+        self._check_since()
         self._check_members()
         self._check_targets()
+
+    def _check_since(self) -> None:
+        for file in self.expected:
+            if file.frame:
+                raise BundleError(f"The manifest places {file.filename} into a frame, but says that it is not carried.")
+        if set(self.since) != {file.carrier for file in self.expected}:
+            raise BundleError("The manifest contradicts itself about the bundles that it builds on.")
+        for identity, name in self.since.items():
+            if not _SHA256.match(identity) or not name.isprintable():
+                raise BundleError(f"The manifest builds on something that is no bundle: {identity[:80]!r}.")
 
     def _check_members(self) -> None:
         digests = {member.path: member.sha256 for member in self.members}
@@ -250,7 +294,7 @@ class Manifest:
             if not file.version.isprintable():  # it is shown in terminals
                 raise BundleError(f"{file.filename} has a version that can't be printed.")
             path = f"{file.path}.metadata"
-            if digests.get(path) != file.metadata_sha256:
+            if digests.get(path) != (file.metadata_sha256 if file.carried else None):
                 raise BundleError(f"The manifest contradicts itself about {path}.")
             beside.discard(path)
         if beside:
@@ -272,6 +316,10 @@ class Manifest:
                 if (file.project, file.version) not in builds.get(name, ()):
                     raise BundleError(f"{file.filename} is for builds on {name}, where none needs {file.version}.")
                 built_with.add((name, file.project, file.version))
+        releases = {pin for versions in pins.values() for pin in versions.items()}.union(*builds.values())
+        for file in self.files:
+            if not file.targets and not file.builds and (file.project, file.version) not in releases:
+                raise BundleError(f"{file.filename} is of a release that no target of the manifest needs.")
         for name, versions in pins.items():
             for project, version in versions.items():
                 if (name, project) not in installed:
@@ -319,6 +367,7 @@ def _dump(value: object) -> str:
 
 def _file_document(file: BundledFile) -> dict[str, object]:
     return {
+        **({} if file.carried else {"carrier": file.carrier}),
         "builds": file.builds,
         "chain": file.chain,
         "encoding": file.encoding,
@@ -326,6 +375,7 @@ def _file_document(file: BundledFile) -> dict[str, object]:
         "frame": file.frame,
         "index": file.index,
         "metadata-sha256": file.metadata_sha256,
+        **({"origin": dict(file.origin)} if file.origin else {}),
         "project": file.project,
         "requires": file.requires,
         "requires-python": file.requires_python,
@@ -366,11 +416,15 @@ def _read_file(fields: _Fields) -> BundledFile:
         encoding=fields.text("encoding"),
         frame=fields.integer("frame"),
         metadata_sha256=fields.digest_or_none("metadata-sha256"),
+        carrier=fields.matching("carrier", _SHA256) if fields.has("carrier") else None,
+        origin=tuple(sorted(fields.mapping("origin").items())) if fields.has("origin") else (),
     )
     if not is_safe_filename(file.filename):
         raise fields.error("filename", "is not a plain file name")
     if not file.version:
         raise fields.error("version", "is empty")
+    if file.origin and not dict(file.origin).get("kind"):
+        raise fields.error("origin", "has no kind")
     if file.encoding != "identity":
         raise BundleError(
             f"{file.filename} is encoded as {file.encoding[:40]!r}, which this airgap can't read.",
@@ -412,6 +466,9 @@ class _Fields:
 
     def error(self, key: str, problem: str) -> BundleError:
         return BundleError(f"The manifest's {self._where}{key} {problem}.")
+
+    def has(self, key: str) -> bool:
+        return key in self._values
 
     def text(self, key: str) -> str:
         value = self._take(key)

@@ -1,7 +1,7 @@
 """``pylock.TARGET.toml``: what one target installs, as a PEP 751 lock whose paths lead into ``packages/``. Pure.
 
-Written here and not by ``packaging.pylock``, which models the file but writes no TOML, and is newer than the oldest
-packaging that airgap runs with. The tests read every lock back through it.
+Written here and not by ``packaging.pylock``, which models the file but writes no TOML. The tests read every lock back
+through it.
 """
 
 from __future__ import annotations

@@ -57,6 +57,8 @@ _BLOCK_HEADER = 3
 _RUN_LENGTH = 1
 _FRAME_HEADER = 18
 _CHECKSUM = 4
+# Large, because every chunk waits once for whoever runs Python at the moment.
+_DIGEST_CHUNK = 2**21
 #: Bytes of windows that all threads of one reader hold together when they decompress for verify, spool and unpack.
 _WINDOWS = 2**26
 #: An index page or lock is read whole to compare it with the manifest.
@@ -106,7 +108,7 @@ class BundleReader:
         """
         section = self._section(project)
         # Entries first: only their own end runs the checks that come after the last file.
-        for (_, stream), file in zip(self._entries(section), self.manifest.files_of(project), strict=False):
+        for (_, stream), file in zip(self._entries(section), self.manifest.carried_of(project), strict=False):
             yield file, stream
 
     def members(self) -> Iterator[tuple[str, VerifiedStream]]:
@@ -135,13 +137,28 @@ class BundleReader:
             raise
         return paths
 
+    def check(self, stop: threading.Event, report: Reporter = silent) -> None:
+        """Find any accidental change without decompressing; *stop* ends that early. A BundleError where there is one.
+
+        The digest covers every byte before it, and the seek table after it is compared with what the frames say.
+        """
+        report(Event("begin", Stage.VERIFY, self.path.name, bytes=self._frames[-1].offset))
+        with self._named():
+            for number, frame in enumerate(self._frames[:-1]):
+                _check_header(self._pread, number, frame)
+            found = self._digest(stop, report)
+            if not stop.is_set():
+                self._check_digest(found)
+        report(Event("end", Stage.VERIFY))
+
     def verify(self, *, threads: int = 2, report: Reporter = silent) -> None:
         """Read every byte and check every promise of the format; a BundleError names what breaks one.
 
         The digest over the compressed bytes finds any accidental change, also one that decompresses to the same.
         """
         manifest = self.manifest
-        report(Event("begin", Stage.VERIFY, items=len(manifest.files), bytes=sum(file.size for file in manifest.files)))
+        size = sum(file.size for file in manifest.carried)
+        report(Event("begin", Stage.VERIFY, items=len(manifest.carried), bytes=size))
 
         def check(section: Section, stop: threading.Event) -> None:
             with self._window(section):
@@ -159,9 +176,7 @@ class BundleReader:
         with self._named():
             _run(tasks, threads)
             # Last, because all other checks name the member that is wrong.
-            last = self._frames[-1]
-            if self._pread(last.offset, last.size) != DIGEST_MAGIC + digests[0]:
-                raise BundleError("Its bytes do not have the digest that it ends with.", hint=_DAMAGED)
+            self._check_digest(digests[0])
         report(Event("end", Stage.VERIFY))
 
     # Layout
@@ -194,7 +209,7 @@ class BundleReader:
     def _section(self, project: str) -> Section:
         section = self.manifest.project_sections.get(project)
         if section is None:
-            raise UsageError(f"The bundle {self.path.name} has no project {project!r}.")
+            raise UsageError(f"The bundle {self.path.name} has no project {project!r} with files in it.")
         return section
 
     def _frames_of(self, section: Section) -> tuple[Frame, ...]:
@@ -277,15 +292,22 @@ class BundleReader:
 
     # Verification
 
-    def _digest(self, stop: threading.Event) -> bytes:
+    def _digest(self, stop: threading.Event, report: Reporter = silent) -> bytes:
         """The SHA-256 of everything before the digest frame."""
         end = self._frames[-1].offset
         digest = hashlib.sha256()
-        for offset in range(0, end, CHUNK):
+        for offset in range(0, end, _DIGEST_CHUNK):
             if stop.is_set():
                 break
-            digest.update(self._pread(offset, min(CHUNK, end - offset)))
+            data = self._pread(offset, min(_DIGEST_CHUNK, end - offset))
+            digest.update(data)
+            report(Event("advance", Stage.VERIFY, bytes=len(data)))
         return digest.digest()
+
+    def _check_digest(self, found: bytes) -> None:
+        last = self._frames[-1]
+        if self._pread(last.offset, last.size) != DIGEST_MAGIC + found:
+            raise BundleError("Its bytes do not have the digest that it ends with.", hint=_DAMAGED)
 
     def _check_end(self, _: threading.Event) -> None:
         frame = self.manifest.end_frame
@@ -395,12 +417,7 @@ class _Frames:
         return bool(self._left)
 
     def _open(self, frame: Frame) -> BinaryIO:
-        header = self._pread(frame.offset, min(_FRAME_HEADER, frame.size))
-        parameters = _parameters(header)
-        if parameters.content_size != frame.content or not parameters.has_checksum or parameters.dict_id:
-            raise BundleError(
-                f"Frame {self._number} does not hold the {frame.content} bytes that the seek table names."
-            )
+        _check_header(self._pread, self._number, frame)
         if _frame_size(self._pread, frame) != frame.size:
             raise BundleError(f"Frame {self._number} is not the one zstd frame that the seek table names.")
         decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
@@ -456,7 +473,10 @@ def unpack(reader: BundleReader, folder: Path, report: Reporter = silent) -> Non
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder.", hint="Name one that does not exist yet.")
     manifest = reader.manifest
-    report(Event("begin", Stage.READ, items=len(manifest.files), bytes=sum(file.size for file in manifest.files)))
+    report(Event("begin", Stage.READ, items=len(manifest.carried), bytes=sum(file.size for file in manifest.carried)))
+    if manifest.expected:
+        text = f"A delta: {len(manifest.expected)} of the {len(manifest.files)} files that it names are not in it."
+        report(Event("warning", Stage.READ, text))
     with _disk(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
@@ -468,7 +488,8 @@ def unpack(reader: BundleReader, folder: Path, report: Reporter = silent) -> Non
             for path, stream in reader.members():
                 with (temporary / path).open("xb") as target:
                     _copy(stream, target)
-            _run([_unpacking(reader, project, temporary / "packages", report) for project in manifest.projects], 2)
+            carried = manifest.project_sections
+            _run([_unpacking(reader, project, temporary / "packages", report) for project in carried], 2)
             if folder.exists():
                 folder.rmdir()
             temporary.rename(folder)
@@ -481,7 +502,7 @@ def unpack(reader: BundleReader, folder: Path, report: Reporter = silent) -> Non
 def _unpacking(reader: BundleReader, project: str, folder: Path, report: Reporter) -> Callable[[threading.Event], None]:
     def task(_: threading.Event) -> None:
         reader.spool(project, folder)
-        files = reader.manifest.files_of(project)
+        files = reader.manifest.carried_of(project)
         report(Event("advance", Stage.READ, project, len(files), sum(file.size for file in files)))
 
     return task
@@ -513,6 +534,13 @@ def _parameters(header: bytes) -> zstandard.FrameParameters:
     if parameters.window_size > MAX_WINDOW:
         raise BundleError(f"A frame wants a window of {parameters.window_size} bytes, more than format 1 allows.")
     return parameters
+
+
+def _check_header(pread: Callable[[int, int], bytes], number: int, frame: Frame) -> None:
+    """Raise unless the frame says of itself what the seek table says of it."""
+    parameters = _parameters(pread(frame.offset, min(_FRAME_HEADER, frame.size)))
+    if parameters.content_size != frame.content or not parameters.has_checksum or parameters.dict_id:
+        raise BundleError(f"Frame {number} does not hold the {frame.content} bytes that the seek table names.")
 
 
 def _frame_size(pread: Callable[[int, int], bytes], frame: Frame) -> int:

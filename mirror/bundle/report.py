@@ -81,7 +81,7 @@ def _attention(files: Sequence[BundledFile]) -> Iterable[str]:
     notes = [
         f"<strong>{escape(file.filename)}</strong> is a source distribution: installing it runs code from the package."
         for file in files
-        if not file.is_wheel
+        if not file.is_wheel and (file.targets or file.builds)
     ]
     notes += [
         f"<strong>{escape(file.filename)}</strong> was yanked{_reason(file.yanked)}."

@@ -93,8 +93,11 @@ def _purl(project: str, version: str) -> str:
 
 
 def _reference(file: BundledFile) -> dict[str, object]:
-    return {
+    reference: dict[str, object] = {
         "type": "distribution",
         "url": quote(file.path),
         "hashes": [{"alg": "SHA-256", "content": file.sha256}],
     }
+    if file.index:
+        reference["comment"] = f"from {file.index}"
+    return reference

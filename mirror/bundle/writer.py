@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mirror.bundle import tar
-from mirror.bundle.content import BundleContent, prepare
+from mirror.bundle.content import BundleContent, Prepared, prepare
 from mirror.bundle.frames import DIGEST_FRAME, DIGEST_MAGIC, Frames, compress, seek_table
 from mirror.bundle.manifest import MANIFEST, Section
 from mirror.errors import StorageError
@@ -25,6 +25,10 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+
+#: Manifest, pages and documents are text, and most of what a delta holds.
+_DOCUMENT_LEVEL = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Written:
 
 def write_bundle(
     path: Path,
-    content: BundleContent,
+    content: BundleContent | Prepared,
     store: Store,
     *,
     frames: Frames | None = None,
@@ -54,17 +58,17 @@ def write_bundle(
     Raises a StorageError where the disk does not allow it or another process writes the same bundle, and what
     :func:`~mirror.bundle.content.prepare` raises.
     """
-    prepared = prepare(content)
+    prepared = content if isinstance(content, Prepared) else prepare(content)
     manifest = prepared.manifest
     sections = manifest.project_sections.values()
-    report(Event("begin", Stage.WRITE, items=len(manifest.files), bytes=sum(file.size for file in manifest.files)))
+    report(Event("begin", Stage.WRITE, items=len(manifest.carried), bytes=sum(file.size for file in manifest.carried)))
     with ExitStack() as stack:
         stack.enter_context(_disk(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         if frames is None:
             frames = stack.enter_context(Frames(store, path.parent, threads=threads))
         wanted = {
-            section.name: [(file.filename, file.sha256, file.size) for file in manifest.files_of(section.name)]
+            section.name: [(file.filename, file.sha256, file.size) for file in manifest.carried_of(section.name)]
             for section in sections
         }
         for project, files in wanted.items():
@@ -97,7 +101,7 @@ class _Output:
     def frame(self, members: Iterable[bytes]) -> None:
         """Compress *members*, which are small, into one frame."""
         data = b"".join(members)
-        packed = b"".join(compress([data], len(data)))
+        packed = b"".join(compress([data], len(data), level=_DOCUMENT_LEVEL))
         self.copy([packed], len(packed), len(data))
 
     def copy(self, chunks: Iterable[bytes], size: int, content: int) -> None:

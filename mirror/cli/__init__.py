@@ -11,12 +11,16 @@ from mirror import __version__
 from mirror.errors import AirgapError
 
 _COMMANDS = {
+    "cache": "Look after the folder of downloaded files.",
+    "diff": "Show what changed between two bundles.",
     "inspect": "Show what a bundle holds, without unpacking it.",
     "pack": "Resolve requirements for every target and write one bundle.",
     "push": "Upload a bundle into a repository, and prove that it is there.",
     "serve": "Serve the embedded repositories over HTTP.",
+    "sync": "Run the periodic jobs of airgap.toml, on either side of the gap.",
     "unpack": "Unpack a bundle into a folder that pip can install from.",
     "verify": "Check every digest and every promise of a bundle.",
+    "why": "Say who brought a project into a bundle.",
 }
 
 

@@ -49,7 +49,10 @@ def _document(manifest: Manifest, targets: tuple[str, ...]) -> dict[str, Any]:
 
 def _listing(manifest: Manifest, targets: tuple[str, ...]) -> list[str]:
     files = [file for file in manifest.files if not targets or set(file.targets) & set(targets)]
-    rows = [(file.project, file.version, human_bytes(file.size), file.filename) for file in files]
+    rows = [
+        (file.project, file.version, human_bytes(file.size), file.filename, "" if file.carried else "not carried")
+        for file in files
+    ]
     heads = [
         (target.name, count(len(target.pins), "project")) for target in manifest.targets if target.name in targets
     ] or [(target.name, count(len(target.pins), "project")) for target in manifest.targets]
@@ -59,5 +62,17 @@ def _listing(manifest: Manifest, targets: tuple[str, ...]) -> list[str]:
         "",
         *(f"target    {line}" for line in table(heads, right=(1,))),
         f"total     {count(len({file.project for file in files}), 'project')}, {count(len(files), 'file')}, {total}",
+        *_needs(manifest),
         f"identity  {manifest.identity}",
+    ]
+
+
+def _needs(manifest: Manifest) -> list[str]:
+    """What a delta carries, and what it builds on."""
+    if not manifest.expected:
+        return []
+    carried = human_bytes(sum(file.size for file in manifest.carried))
+    return [
+        f"carries   {count(len(manifest.carried), 'file')}, {carried}; the others must be in the repository already",
+        *(f"builds on {identity} {name}".rstrip() for identity, name in sorted(manifest.since.items())),
     ]

@@ -46,6 +46,15 @@ _INDEX: tuple[tuple[str, Callable[[Any], Any]], ...] = (
         "find_links",
         click.option("-f", "--find-links", multiple=True, metavar="URL|PATH", help="Page or folder with files."),
     ),
+    (
+        "index_strategy",
+        click.option(
+            "--index-strategy",
+            type=click.Choice(["first-index", "unsafe-best-match"]),
+            help="first-index (default): a project comes only from the first index that has it. unsafe-best-match: the "
+            "best version of any index, as pip does, which lets a public index replace a private project.",
+        ),
+    ),
     ("no_index", click.option("--no-index", is_flag=True, default=None, help="Ignore indexes; use --find-links.")),
     ("pre", click.option("--pre", is_flag=True, default=None, help="Allow pre-releases.")),
     (

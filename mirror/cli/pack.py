@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mirror.cli.building import building_options
+from mirror.cli.findings import findings, findings_document
 from mirror.cli.options import index_options, output_options
 from mirror.cli.progress import progress
+from mirror.cli.selection import selection_options
 from mirror.cli.units import count, human_bytes, table
 
 if TYPE_CHECKING:
     from mirror.config import Overrides
-    from mirror.models import Target
+    from mirror.models import Selection, Target
+    from mirror.ops.builds import Building
     from mirror.ops.pack import Packed
 
 
 @click.command()
-@click.argument("requirements", nargs=-1, required=True)
+@click.argument("requirements", nargs=-1)
 @click.option(
     "-o",
     "--output",
@@ -30,6 +35,10 @@ if TYPE_CHECKING:
     help="Where to write the bundle.",
 )
 @click.option("-c", "--constraint", "constraints", multiple=True, metavar="FILE", help="Constraints, as for pip.")
+@click.option("--extra", "extras", multiple=True, metavar="NAME", help="An extra of the project or lock. Repeatable.")
+@click.option(
+    "--group", "groups", multiple=True, metavar="NAME", help="A dependency group of the project or lock. Repeatable."
+)
 @click.option(
     "--target",
     "names",
@@ -48,17 +57,31 @@ if TYPE_CHECKING:
     help="As pip: manylinux_2_28_x86_64, win_amd64, macosx_11_0_arm64; or linux, windows, macos. Repeatable; "
     "every Python version is combined with every platform.",
 )
+@click.option(
+    "--since",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="BUNDLE|MANIFEST|RECEIPT",
+    help="Write a delta: leave out the files that this bundle or manifest names or this receipt confirms.",
+)
 @click.option("--dry-run", is_flag=True, help="Resolve and say what would be fetched; write nothing.")
+@building_options
+@selection_options
 @index_options
 @output_options
 def pack(
     requirements: tuple[str, ...],
     output: Path,
     constraints: tuple[str, ...],
+    extras: tuple[str, ...],
+    groups: tuple[str, ...],
     names: tuple[str, ...],
     pythons: tuple[str, ...],
     platforms: tuple[str, ...],
+    since: Path | None,
     dry_run: bool,
+    include: tuple[Path, ...],
+    building: Building,
+    selection: Selection,
     overrides: Overrides,
     as_json: bool,
     quiet: bool,
@@ -66,24 +89,43 @@ def pack(
 ) -> None:
     """Resolve REQUIREMENTS for every target, fetch the closure, prove it complete, and write one bundle.
 
-    REQUIREMENTS are files in pip's format. Without --target, --python-version or --platform, the target is the Python
+    REQUIREMENTS are files in pip's format, pyproject.toml, or one lock, which is used as it is: pylock.toml, uv.lock,
+    poetry.lock, pdm.lock. Without --target, --python-version or --platform, the target is the Python
     that runs airgap.
     """
+    from mirror.bundle import Since
     from mirror.config import load
-    from mirror.lockfiles.requirements import read_requirements
+    from mirror.lockfiles import read
+    from mirror.ops.delta import read_since
     from mirror.ops.pack import pack as run
 
-    wanted = read_requirements(requirements, constraints=constraints, environ=os.environ)
-    chosen = _targets(names, pythons, platforms)
+    if not requirements and not include:
+        raise click.UsageError("Name requirements files, or own packages with --include.")
+    inputs = read(requirements, constraints=constraints, environ=os.environ, extras=extras, groups=groups)
+    wanted = replace(inputs.wanted, selection=selection)
+    chosen = targets_of(names, pythons, platforms)
+    inputs.check(chosen)
     with progress(quiet=quiet, verbose=verbose) as report:
-        packed = run(wanted, chosen, None if dry_run else output, load(overrides=overrides), report)
+        known = read_since(since) if since else Since()
+        config = load(overrides=overrides)
+        packed = run(
+            wanted,
+            chosen,
+            None if dry_run else output,
+            config,
+            report,
+            base=(lambda _: known) if known.carriers else None,
+            building=building,
+            include=include,
+            lock=inputs.lock,
+        )
     if as_json:
         click.echo(json.dumps(as_document(packed), indent=2))
     elif not quiet:
         click.echo("\n".join(summary(packed)), err=True)
 
 
-def _targets(names: tuple[str, ...], pythons: tuple[str, ...], platforms: tuple[str, ...]) -> tuple[Target, ...]:
+def targets_of(names: tuple[str, ...], pythons: tuple[str, ...], platforms: tuple[str, ...]) -> tuple[Target, ...]:
     from mirror.targets import named_target, product, this_machine
 
     chosen = [this_machine() if name == "this" else named_target(name) for name in names]
@@ -100,6 +142,10 @@ def as_document(packed: Packed) -> dict[str, Any]:
             targets = users.setdefault(pin.file.filename, [])
             if target.target.name not in targets:
                 targets.append(target.target.name)
+    origins = (
+        {file.filename: dict(file.origin) for file in packed.manifest.files if file.origin} if packed.manifest else {}
+    )
+    absent = {file.filename for file in packed.manifest.expected} if packed.manifest else set()
     return {
         "bundle": str(packed.written.path) if packed.written else None,
         "sha256": packed.written.sha256 if packed.written else None,
@@ -116,10 +162,13 @@ def as_document(packed: Packed) -> dict[str, Any]:
                 "size": packed.sizes[name],
                 "sha256": packed.sha256[name],
                 "index": file.index,
-                "targets": users[name],
+                "targets": users.get(name, []),
+                "carried": name not in absent,
+                "origin": origins.get(name),
             }
             for name, file in packed.plan.files().items()
         ],
+        **findings_document(packed.plan),
     }
 
 
@@ -137,15 +186,38 @@ def summary(packed: Packed) -> list[str]:
         listing = [
             (name, human_bytes(size) if size is not None else "unknown") for name, size in sorted(packed.sizes.items())
         ]
+        lines += findings(packed.plan)
         return [*table(listing, right=(1,)), "", *lines, f"Would fetch {count(len(files), 'file')}, {total}."]
-    sdists = [name for name, file in files.items() if not file.is_wheel]
+    extras = {file.filename for file in packed.plan.extras}
+    sdists = [name for name, file in files.items() if not file.is_wheel and name not in extras]
     return [
         *lines,
+        *findings(packed.plan),
         f"{packed.written.path}: {count(len(files), 'file')}, {total}, in {human_bytes(packed.written.size)}.",
         *([f"Sdists, which run code when they are built: {', '.join(sdists)}."] if sdists else []),
-        "Every target installs from it alone.",
+        *_built_here(packed),
+        *_what_installs(packed),
         f"sha256    {packed.written.sha256}",
         f"identity  {packed.written.identity}",
+    ]
+
+
+def _built_here(packed: Packed) -> list[str]:
+    built = (
+        [file.filename for file in packed.manifest.files if ("kind", "built") in file.origin] if packed.manifest else []
+    )
+    return [f"Built here, and marked so in the manifest: {', '.join(built)}."] if built else []
+
+
+def _what_installs(packed: Packed) -> list[str]:
+    manifest = packed.manifest
+    if manifest is None or not manifest.expected:
+        return ["Every target installs from it alone."]
+    carried = human_bytes(sum(file.size for file in manifest.carried))
+    others = f"the other {len(manifest.expected)} must be in the repository already"
+    return [
+        f"A delta: it carries {count(len(manifest.carried), 'file')}, {carried}; {others}.",
+        "Every target installs from both together.",
     ]
 
 

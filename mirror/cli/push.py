@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +15,34 @@ import click
 from mirror.cli.options import connection_options, output_options
 from mirror.cli.progress import progress
 from mirror.cli.units import count, human_bytes
+from mirror.errors import ConflictError
+from mirror.filenames import SDIST_ENDINGS
 
 if TYPE_CHECKING:
     from mirror.config import Config, Overrides
     from mirror.models import Reporter
-    from mirror.push.publisher import Publisher
+    from mirror.push.plan import PushPlan
+    from mirror.push.publisher import Publisher, SourceFile
     from mirror.push.receipt import Receipt
 
 
+def _number(_: click.Context, param: click.Parameter, value: str) -> int:
+    """``all`` becomes -1."""
+    if value == "all":
+        return -1
+    if not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a number nor 'all'.", param=param)
+    return int(value)
+
+
 @click.command()
-@click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "paths",
+    metavar="BUNDLE | FILES... | -",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+)
 @click.option(
     "-r",
     "--repo",
@@ -37,41 +58,81 @@ if TYPE_CHECKING:
 @click.option(
     "--receipt",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write the receipt (JSON). Default: BUNDLE.receipt.json.",
+    help="Where to write the receipt (JSON). Default: BUNDLE.receipt.json; none for FILES.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be uploaded.")
+@click.option(
+    "-y", "--yes", is_flag=True, help="Don't ask before the first upload; without a terminal nobody is asked."
 )
 @click.option(
-    "-j", "--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Projects to upload at a time."
+    "--skip-conflicts",
+    is_flag=True,
+    help="Upload the rest where the repository holds other bytes under some of the names. The exit code stays 7.",
+)
+@click.option(
+    "--verify-download",
+    callback=_number,
+    metavar="N|all",
+    default="0",
+    help="Afterwards, fetch the N largest files, or all, and compare their bytes.",
+)
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 64), default=16, show_default=True, help="Uploads at a time, at most."
 )
 @connection_options
 @output_options
 def push(
-    bundle: Path,
+    paths: tuple[Path, ...],
     repository: str | None,
     index_url: str | None,
     config_file: Path | None,
     receipt: Path | None,
+    dry_run: bool,
+    yes: bool,
+    skip_conflicts: bool,
+    verify_download: int,
     jobs: int,
     overrides: Overrides,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Verify BUNDLE and upload what the repository does not have yet, dependencies first; then read it back.
+    """Upload what the repository does not have yet, dependencies first; then read it back.
 
-    Files that are there already are left alone; another file under the same name stops the push before the first
-    upload (exit code 7). Running the same command again goes on where the last one stopped. Credentials come from
-    the URL, TWINE_USERNAME and TWINE_PASSWORD, .pypirc, keyring or netrc.
+    Takes one BUNDLE, a bundle from a pipe (-), or wheels, sdists and folders of them. Nothing is sent that was not
+    verified. Files that are there already are left alone; another file under the same name stops the push before the
+    first upload (exit code 7). Running the same command again goes on where the last one stopped. Credentials come
+    from the URL, TWINE_USERNAME and TWINE_PASSWORD, .pypirc, keyring or netrc.
     """
-    from mirror.config import load
-    from mirror.ops.push import push_bundle
+    from mirror.ops.source import opened
 
-    config = load(overrides=overrides, config_file=config_file)
-    path = receipt or bundle.with_name(f"{bundle.name}.receipt.json")
     with (
         progress(quiet=quiet, verbose=verbose) as report,
-        open_publisher(repository, config, index_url=index_url, report=report) as publisher,
+        opened(paths, report, stdin=sys.stdin.buffer) as source,
     ):
-        result = push_bundle(bundle, publisher, workers=jobs, receipt=path, report=report)
+        # Only now: the bundle is being hashed while these are loaded.
+        from mirror.config import load
+        from mirror.ops.push import PushOptions, plan_push, push_source
+
+        config = load(overrides=overrides, config_file=config_file)
+        with open_publisher(repository, config, index_url=index_url, report=report) as publisher:
+            if dry_run:
+                plan = plan_push(source, publisher, report=report)
+            else:
+                path = receipt or _receipt_path(paths, source.manifest.identity)
+                asking = sys.stdin.isatty() and sys.stderr.isatty() and not yes
+                approve: Callable[[PushPlan[SourceFile]], None] = partial(_ask, publisher.url) if asking else _agree
+                result = push_source(
+                    source,
+                    publisher,
+                    PushOptions(jobs, skip_conflicts, verify_download, path),
+                    approve=approve,
+                    report=report,
+                )
+            url = publisher.url
+    if dry_run:
+        _show_plan(plan, url, as_json=as_json, quiet=quiet, verbose=verbose)
+        sys.exit(ConflictError.exit_code if plan.conflicts and not skip_conflicts else 0)
     if as_json:
         click.echo(result.to_json(), nl=False)
     elif not quiet:
@@ -112,12 +173,59 @@ def open_publisher(
         yield publisher
 
 
-def _summary(receipt: Receipt, path: Path) -> list[str]:
+def _receipt_path(paths: Sequence[Path], identity: str) -> Path | None:
+    """Beside the bundle; in the working folder for one from a pipe; nowhere for plain files, as with twine."""
+    first = paths[0]
+    if str(first) == "-":
+        return Path(f"bundle-{identity[:12]}.receipt.json")
+    plain = len(paths) > 1 or first.is_dir() or first.name.endswith((".whl", *SDIST_ENDINGS))
+    return None if plain else first.with_name(f"{first.name}.receipt.json")
+
+
+def _agree(_: PushPlan[SourceFile]) -> None:
+    """Nobody is there to be asked, or asked not to be."""
+
+
+def _ask(url: str, plan: PushPlan[SourceFile]) -> None:
+    click.echo("\n".join(_plan_lines(plan, url)), err=True)
+    if not click.confirm("Upload?", default=True, err=True):
+        click.echo("Nothing was uploaded.", err=True)
+        raise click.exceptions.Exit(0)
+
+
+def _plan_lines(plan: PushPlan[SourceFile], url: str) -> list[str]:
+    return [
+        f"{url}:",
+        *(
+            f"  {label:<14} {count(len(files), 'file'):>12}  {human_bytes(sum(file.size for file in files)):>10}"
+            for label, files in (
+                ("to upload", plan.new),
+                ("already there", plan.present),
+                ("in conflict", plan.conflicts),
+            )
+        ),
+    ]
+
+
+def _show_plan(plan: PushPlan[SourceFile], url: str, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+    if as_json:
+        groups = {"new": plan.new, "present": plan.present, "conflicts": plan.conflicts}
+        document: dict[str, object] = {"repository": url}
+        for name, files in groups.items():
+            rows = [{"filename": file.filename, "size": file.size, "sha256": file.sha256} for file in files]
+            document[name] = {"count": len(files), "size": sum(file.size for file in files), "files": rows}
+        click.echo(json.dumps(document, indent=1))
+    elif not quiet:
+        lines = _plan_lines(plan, url)
+        lines += [f"conflict  {file.filename}" for file in plan.conflicts]
+        lines += [f"new       {file.filename}" for file in plan.new] if verbose else []
+        click.echo("\n".join(lines), err=True)
+
+
+def _summary(receipt: Receipt, path: Path | None) -> list[str]:
     states = [file.state.value for file in receipt.files]
     sent = sum(file.size for file in receipt.files if file.state.value == "uploaded")
     uploaded = f"{count(states.count('uploaded'), 'file')} uploaded ({human_bytes(sent)})"
     present = f"{states.count('present')} already there"
-    return [
-        f"{receipt.repository}: {uploaded}, {present}. All {count(len(states), 'file')} of the bundle are in it.",
-        f"receipt  {path}",
-    ]
+    lines = [f"{receipt.repository}: {uploaded}, {present}. All {count(len(states), 'file')} are in it."]
+    return [*lines, f"receipt  {path}"] if path is not None else lines

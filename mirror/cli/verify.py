@@ -3,29 +3,84 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mirror.cli.options import output_options
 from mirror.cli.progress import progress
-from mirror.cli.units import count, human_bytes
+from mirror.cli.units import count, human_bytes, table
+from mirror.errors import IncompleteError
+
+if TYPE_CHECKING:
+    from mirror.ops.install import Check
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--install",
+    is_flag=True,
+    help="Also let every pip and uv at hand try to install each target from the bundle alone; nothing stays.",
+)
+@click.option(
+    "--allow-build",
+    multiple=True,
+    metavar="NAME",
+    help="With --install: let this project's sdist be built, which runs its code. Repeatable.",
+)
 @output_options
-def verify(bundle: Path, as_json: bool, quiet: bool, verbose: bool) -> None:
-    """Check every digest in BUNDLE and every promise of its format. Exit code 0: it is whole; 5: it is not."""
+def verify(
+    bundle: Path, install: bool, allow_build: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool
+) -> None:
+    """Check every digest in BUNDLE and every promise of its format.
+
+    Exit code 0: it is whole; 5: it is not; 3: it is, but with --install an installer at hand could not install a
+    target from it. Targets that no installer here can act for are named, with the reason.
+    """
+    from packaging.utils import canonicalize_name
+
     from mirror.bundle import BundleReader
 
+    if allow_build and not install:
+        raise click.UsageError("--allow-build goes with --install: nothing else here builds anything.")
     with progress(quiet=quiet, verbose=verbose) as report, BundleReader(bundle) as reader:
         reader.verify(report=report)
         manifest = reader.manifest
-    size = sum(file.size for file in manifest.files)
+        checks: tuple[Check, ...] = ()
+        if install:
+            from mirror.ops.install import check_install
+
+            checks = check_install(reader, frozenset(map(canonicalize_name, allow_build)), report)
+    size = sum(file.size for file in manifest.carried)
     if as_json:
-        document = {"bundle": str(bundle), "identity": manifest.identity, "files": len(manifest.files), "size": size}
+        files = len(manifest.carried)
+        document: dict[str, object] = {"bundle": str(bundle), "identity": manifest.identity, "files": files, "size": size}
+        document["expected"] = len(manifest.expected)
+        if install:
+            document["install"] = [asdict(check) for check in checks]
         click.echo(json.dumps(document, indent=2))
     elif not quiet:
-        click.echo(f"{bundle}: {count(len(manifest.files), 'file')}, {human_bytes(size)}, all as promised.", err=True)
+        click.echo(f"{bundle}: {count(len(manifest.carried), 'file')}, {human_bytes(size)}, all as promised.", err=True)
+        if manifest.expected:
+            click.echo(
+                f"a delta   {count(len(manifest.expected), 'file')} must be in the repository already.", err=True
+            )
         click.echo(f"identity  {manifest.identity}", err=True)
+        for line in table([_row(check) for check in checks], right=()):
+            click.echo(f"  {line}", err=True)
+    failed = [check for check in checks if check.outcome == "fails"]
+    if failed:
+        told = "\n".join(f"{check.target}: {check.installer}:\n{check.reason}" for check in failed)
+        raise IncompleteError(
+            f"Installers can't install from the bundle alone:\n{told}",
+            missing=[check.target for check in failed],
+            hint="If the installer is right, pack again; the proof that pack makes missed something: please report it.",
+        )
+
+
+def _row(check: Check) -> tuple[str, str, str]:
+    told = {"installs": "installs", "fails": "fails", "unchecked": f"not checked: {check.reason}"}
+    return check.target, check.installer, told[check.outcome]

@@ -25,7 +25,7 @@ FILENAME = "airgap.toml"
 #: The upload protocols that ``type`` may name.
 REPOSITORY_TYPES = ("legacy",)
 
-_TABLES = ("repositories",)
+_TABLES = ("index", "repositories", "serve", "sync")
 _REPOSITORY_KEYS = ("url", "username", "password-env", "index-url", "ca-cert", "client-cert", "type")
 
 
@@ -45,6 +45,15 @@ def read_airgap_toml(
     One with a ``url`` stands for itself; one without adds to that of the same name in *known*, so that a password is
     never sent anywhere but where its own file says.
     """
+    name, document = read_document(path, home)
+    tables = document.get("repositories", {})
+    if not isinstance(tables, dict):
+        raise ConfigError(f"{name}: repositories must be tables like [repositories.nexus].")
+    return {key: _repository(key, table, known.get(key), path, environ, home) for key, table in tables.items()}
+
+
+def read_document(path: Path, home: str) -> tuple[str, dict[str, Any]]:
+    """Return how messages name *path*, and what it says; only its tables are checked, not what they hold."""
     name = abbreviate(path, home)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -54,11 +63,8 @@ def read_airgap_toml(
         raise ConfigError(f"{name} is not text in UTF-8.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name} is not valid TOML: {error}.") from error
-    _check_keys(document, _TABLES, name)
-    tables = document.get("repositories", {})
-    if not isinstance(tables, dict):
-        raise ConfigError(f"{name}: repositories must be tables like [repositories.nexus].")
-    return {key: _repository(key, table, known.get(key), path, environ, home) for key, table in tables.items()}
+    check_keys(document, _TABLES, name)
+    return name, document
 
 
 def _repository(
@@ -73,7 +79,7 @@ def _repository(
             hint='Write password-env = "NAME" and put the password into that environment variable, or use .pypirc, '
             "netrc or keyring.",
         )
-    _check_keys(table, _REPOSITORY_KEYS, place)
+    check_keys(table, _REPOSITORY_KEYS, place)
     for name, value in table.items():
         if not isinstance(value, str) or not value:
             raise ConfigError(f"{place}: {name} must be a text that is not empty.")
@@ -108,7 +114,8 @@ def _path(text: str | None, file: Path, home: str) -> Path | None:
     return file.parent / expand_user(text, home) if text else None
 
 
-def _check_keys(table: Mapping[str, Any], allowed: Collection[str], place: str) -> None:
+def check_keys(table: Mapping[str, Any], allowed: Collection[str], place: str) -> None:
+    """Raise a ConfigError that names the nearest known key, where *table* has one that is not *allowed*."""
     for key in table:
         if key not in allowed:
             near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.0)

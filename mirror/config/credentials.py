@@ -65,8 +65,12 @@ class CredentialStore:
         self._lock = threading.Lock()
         self._warned: set[str] = set()
 
-    def __call__(self, url: str) -> tuple[str, str] | None:
-        """Return ``(user, password)`` for *url*, or None."""
+    def __call__(self, url: str, *, refused: bool = False) -> tuple[str, str] | None:
+        """Return ``(user, password)`` for *url*, or None.
+
+        Where neither a user nor a keyring-provider is configured, keyring is asked only when the index has *refused* a
+        request without credentials, as pip does: opening a key store takes time, and may ask its owner.
+        """
         with self._lock:
             user: str | None = None
             services: list[str] = []  # what keyring may know the password under, most telling first
@@ -79,7 +83,9 @@ class CredentialStore:
             if self._pushes_to(url):  # as twine, which knows no netrc; for an index as pip
                 found = self._from_keyring(services, user) or self._from_netrc(url, user)
             else:
-                found = self._from_netrc(url, user) or self._from_keyring(services, user)
+                found = self._from_netrc(url, user)
+                if found is None and (user or refused or self._provider != "auto"):
+                    found = self._from_keyring(services, user)
             return found or ((user, "") if user else None)
 
     def _pushes_to(self, url: str) -> bool:

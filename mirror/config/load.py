@@ -14,15 +14,21 @@ from typing import TypeVar
 from mirror import urls
 from mirror.config.airgap import find_airgap_toml, read_airgap_toml
 from mirror.config.files import expand_user, home_folder
+from mirror.config.indexes import read_indexes
 from mirror.config.locations import app_folders, pip_files
 from mirror.config.pip import PipValues, read_pip
 from mirror.config.pypirc import read_pypirc, repository_from_url, twine_certificates
+from mirror.config.sync import read_syncs
+from mirror.config.served import ServeSettings
+from mirror.config.serving import read_serving
 from mirror.config.values import Config, Overrides, Setting
 from mirror.errors import ConfigError
 from mirror.models import FormatControl
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 NO_OVERRIDES = Overrides()
+#: uv's names: the first index that has a project is the only one for it, or the best version of any index wins.
+INDEX_STRATEGIES = ("first-index", "unsafe-best-match")
 KEYRING_PROVIDERS = ("auto", "disabled", "import", "subprocess")
 
 T = TypeVar("T")
@@ -107,6 +113,12 @@ def load(
         default_repository=default_repository,
         files=tuple(files),
         warnings=tuple(warnings),
+        serve=read_serving(toml, home=home) if toml is not None else ServeSettings(),
+        indexes=read_indexes(toml, home=home) if toml is not None else (),
+        syncs=MappingProxyType(read_syncs(toml, home=home) if toml is not None else {}),
+        index_strategy=_checked_strategy(
+            _first(overrides.index_strategy, "--index-strategy", None, INDEX_STRATEGIES[0])
+        ),
     )
 
 
@@ -207,6 +219,14 @@ def _checked_timeout(setting: Setting[float]) -> Setting[float]:
 def _checked_retries(setting: Setting[int]) -> Setting[int]:
     if setting.value < 0:
         raise ConfigError(f"retries from {setting.source} must not be negative.")
+    return setting
+
+
+def _checked_strategy(setting: Setting[str]) -> Setting[str]:
+    if setting.value not in INDEX_STRATEGIES:
+        raise ConfigError(
+            f"index-strategy from {setting.source} must be {' or '.join(INDEX_STRATEGIES)}, not {setting.value[:40]!r}."
+        )
     return setting
 
 

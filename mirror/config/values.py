@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from mirror.config.served import ServeSettings
 from mirror.models import FormatControl
+
+if TYPE_CHECKING:
+    from mirror.config.sync import SyncSettings
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -44,6 +48,19 @@ class Repository:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedIndex:
+    """An index that airgap.toml declares; ``url`` carries no credentials.
+
+    Where it has ``projects``, normalised names or patterns of them, it serves only those, and only it serves them.
+    """
+
+    name: str
+    url: str
+    projects: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Overrides:
     """What the command line said; None and empty mean that it said nothing.
 
@@ -65,6 +82,7 @@ class Overrides:
     no_binary: tuple[str, ...] = ()
     only_binary: tuple[str, ...] = ()
     keyring_provider: str | None = None
+    index_strategy: str | None = None
     home: Path | None = None
     cache: Path | None = None
 
@@ -99,6 +117,10 @@ class Config:
     default_repository: Setting[str | None]
     files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    indexes: tuple[NamedIndex, ...] = ()
+    syncs: Mapping[str, SyncSettings] = field(default_factory=dict)
+    index_strategy: Setting[str] = Setting("first-index", "default")
+    serve: ServeSettings = field(default_factory=ServeSettings)
 
     @property
     def format_control(self) -> FormatControl:

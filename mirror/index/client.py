@@ -17,7 +17,7 @@ from packaging.utils import NormalizedName
 
 from mirror.errors import IndexPageError, NotFoundError
 from mirror.index.simple import ACCEPT, HTML_TYPE, ParsedPage, folder_page, parse_page
-from mirror.models import Event, Reporter, Stage, silent
+from mirror.index.sources import Source, Sources
 from mirror.store import Store
 from mirror.urls import redact, with_slash, without_credentials
 
@@ -33,8 +33,9 @@ _WORKERS = 8
 class IndexClient:
     """Finds a project's pages. Safe to use from many threads; a context manager, or call :meth:`close`.
 
-    *indexes* are URLs of simple indexes (http, https, or file for a static one), the most wanted first; *find_links*
-    are folders, or URLs of folders or pages. Both may carry credentials; pages never do.
+    *indexes* are simple indexes (http, https, or file for a static one), the most wanted first; *find_links* are
+    folders, or URLs of folders or pages. Both may carry credentials; pages never do. With *best_match* every index
+    that may serve a project is asked, as pip does it, and not only the first that has it.
     """
 
     def __init__(
@@ -42,15 +43,15 @@ class IndexClient:
         client: Client,
         store: Store,
         *,
-        indexes: Sequence[str],
+        indexes: Sequence[Source | str],
         find_links: Sequence[str] = (),
-        report: Reporter = silent,
+        best_match: bool = False,
     ) -> None:
         self._client = client
         self._store = store
-        self._indexes = tuple(with_slash(index) for index in indexes)
+        self._sources = Sources(indexes)
+        self._best_match = best_match
         self._find_links = tuple(find_links)
-        self._report = report
         self._lock = threading.Lock()
         self._found: dict[tuple[str, str], Future[tuple[ParsedPage, ...]]] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -76,8 +77,10 @@ class IndexClient:
         """The find-links pages that name *project*, then its page on the first index that has it.
 
         Only one index is ever used for a project: a name that the first one knows is never taken from another
-        (dependency confusion). A page without links is as good as none. Where nobody has it: empty. A NetworkError
-        that came once comes again at every call.
+        (dependency confusion). A project that is pinned to indexes comes from those, or from a folder of this
+        machine, and from nowhere else. A page without links is as good as none, unless the project is quarantined:
+        that holds for all indexes behind it. Where nobody has it: empty. A NetworkError that came once comes again
+        at every call.
         """
         return self._once(("project", project), lambda: self._find(project))
 
@@ -106,27 +109,20 @@ class IndexClient:
 
     def _find(self, project: NormalizedName) -> tuple[ParsedPage, ...]:
         found: list[ParsedPage] = []
+        sources, pinned = self._sources.for_project(project)
         for place in self._find_links:
+            if pinned and not _is_file(_find_links_url(place)):
+                continue  # it may belong to anybody, as an index may
             for page in self._once(("find-links", place), lambda place=place: self._links(place)):  # type: ignore[misc]
                 mine = page.only(project)
                 found += [mine] if mine.filenames else []
-        for index in self._indexes:
-            offered = self._page(index, project)
-            if offered is None:
-                continue
-            self._tell(offered)
-            if offered.filenames:
+        for source in sources:
+            offered = self._page(source.url, project)
+            if offered is not None and (offered.filenames or offered.quarantined):
                 found.append(offered)
-                break
+                if offered.quarantined or not self._best_match:
+                    break
         return tuple(found)
-
-    def _tell(self, page: ParsedPage) -> None:
-        """Pass on what PEP 792 says about the project."""
-        status, reason = page.status
-        if status == "active":
-            return
-        told = f"{page.project} is {status} on {redact(page.index)}" + (f": {reason}" if reason else "") + "."
-        self._report(Event("info" if status == "archived" else "warning", Stage.RESOLVE, told))
 
     def _page(self, index: str, project: NormalizedName) -> ParsedPage | None:
         url = f"{index}{quote(project)}/"
@@ -156,7 +152,7 @@ class IndexClient:
 
     def _links(self, place: str) -> tuple[ParsedPage, ...]:
         """Everything that a find-links place offers, whatever project it belongs to; asked for once."""
-        url = place if "://" in place or place.startswith("file:") else Path(place).resolve().as_uri()
+        url = _find_links_url(place)
         nobody = NormalizedName("")
         if _is_file(url):
             path = _path(url)
@@ -211,6 +207,10 @@ class _Cached:
         if self.etag:
             return {"if-none-match": self.etag}
         return {"if-modified-since": self.modified} if self.modified else {}
+
+
+def _find_links_url(place: str) -> str:
+    return place if "://" in place or place.startswith("file:") else Path(place).resolve().as_uri()
 
 
 def _is_file(url: str) -> bool:

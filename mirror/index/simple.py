@@ -80,6 +80,11 @@ class ParsedPage:
     read: Callable[[Any], _Link]
     malformed: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def quarantined(self) -> bool:
+        """Whether the index says that nobody should install the project (PEP 792)."""
+        return self.status[0] == "quarantined"
+
     def file(self, position: int) -> File:
         """The file at *position* of ``filenames``; IndexPageError if it is one of ``skipped`` or its link is broken."""
         filename = self.filenames[position]

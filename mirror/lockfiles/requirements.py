@@ -198,7 +198,7 @@ class _Reader:
 
         def refuse(message: str, hint: str = "") -> RequirementsError:
             if included is None:
-                return RequirementsError(message, file=_redact(path), hint=hint)
+                return RequirementsError(message, file=redacted(path), hint=hint)
             line, option = included
             return line.error(option.offset, message, hint)
 
@@ -222,8 +222,8 @@ class _Reader:
             raise refuse(f"{path!r} can't be read: {reason}.") from error
         text = _decode(data, path)
         if absolute not in self._names:
-            self._names[absolute] = _unique_name(path, self._names.values())
-            self._sources.append((self._names[absolute], _redact(text)))
+            self._names[absolute] = unique_name(path, self._names.values())
+            self._sources.append((self._names[absolute], redacted(text)))
         for line in _logical_lines(text, path, self._environ):
             self._take(line, self._names[absolute], constraint=constraint, stack=(*stack, absolute))
 
@@ -318,7 +318,7 @@ def _decode(data: bytes, path: str) -> str:
         ) from error
 
 
-def _unique_name(path: str, taken: Collection[str]) -> str:
+def unique_name(path: str, taken: Collection[str]) -> str:
     """Return the file's name without folders; the second of the same name gets a number."""
     plain = Path(path)
     stem, suffix = (_UNSAFE.sub("_", part) for part in (plain.stem, plain.suffix))
@@ -326,7 +326,7 @@ def _unique_name(path: str, taken: Collection[str]) -> str:
     return next(name for name in candidates if name.lower() not in {known.lower() for known in taken})
 
 
-def _redact(text: str) -> str:
+def redacted(text: str) -> str:
     """Return *text* without the passwords and query values of the URLs in it."""
 
     def clean(match: re.Match[str]) -> str:

@@ -53,6 +53,18 @@ def parse(raw: bytes, *, filename: str) -> Metadata:
         raise _malformed(filename, "Requires-Dist", broken, reason) from None
 
 
+def identity(raw: bytes, *, filename: str) -> tuple[NormalizedName, Version]:
+    """Read only which project and version it is, however broken the rest may be; else as :func:`parse`."""
+    fields = _headers(raw)
+    name, version = _single(fields, "name", filename), _single(fields, "version", filename)
+    try:
+        return canonicalize_name(name, validate=True), Version(version)
+    except InvalidName:
+        raise _malformed(filename, "Name", name) from None
+    except InvalidVersion:
+        raise _malformed(filename, "Version", version) from None
+
+
 def trusted(raw: bytes) -> bool:
     """Whether an sdist's PKG-INFO may be believed without building it (PEP 643).
 

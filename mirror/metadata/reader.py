@@ -204,8 +204,8 @@ class MetadataReader:
         if not file.is_wheel and not trusted(raw):
             raise MetadataError(
                 f"{file.filename}: what it requires is known only once it is built, and building would run its code.",
-                hint=f"Choose a version of {file.project} that has a wheel for the target, or offer one that you "
-                "built with --find-links.",
+                hint=f"If you trust it, --allow-build {file.project} lets it be built here, in isolation; or choose a "
+                "version that has a wheel for the target.",
             )
         return metadata
 

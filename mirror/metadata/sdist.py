@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -30,6 +31,16 @@ _BLOCK = 64 * 1024
 
 #: What building needs where pyproject.toml says nothing (PEP 518, with the version that pip asks for).
 DEFAULT_BUILD_REQUIRES = (Requirement("setuptools>=40.8.0"),)
+DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSystem:
+    """The ``[build-system]`` table of a pyproject.toml, or what stands in for it (PEP 517, 518)."""
+
+    requires: tuple[Requirement, ...] = DEFAULT_BUILD_REQUIRES
+    backend: str = DEFAULT_BACKEND
+    backend_path: tuple[str, ...] = ()
 
 
 def sdist_metadata(stream: BinaryIO, filename: str) -> bytes:
@@ -45,24 +56,39 @@ def build_requires(stream: BinaryIO, filename: str) -> tuple[Requirement, ...]:
 
     A pyproject.toml that can't be read, or whose ``requires`` is no list of requirements, is a MetadataError.
     """
+    return build_system(stream, filename).requires
+
+
+def build_system(stream: BinaryIO, filename: str) -> BuildSystem:
+    """Return the sdist's build system: setuptools where it names none."""
     raw = _top_level(stream, filename, "pyproject.toml")
-    if raw is None:
-        return DEFAULT_BUILD_REQUIRES
-    try:
-        project: dict[str, Any] = tomllib.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise MetadataError(f"{filename}: its pyproject.toml can't be read: {error}.") from error
-    if "build-system" not in project:
-        return DEFAULT_BUILD_REQUIRES
-    system = project["build-system"]
-    requires = system.get("requires") if isinstance(system, dict) else None
+    return BuildSystem() if raw is None else parse_build_system(raw, filename)
+
+
+def parse_build_system(raw: bytes, filename: str) -> BuildSystem:
+    """Read a pyproject.toml; *filename* is what it belongs to, for messages."""
+    table = read_pyproject(raw, filename).get("build-system")
+    if table is None:
+        return BuildSystem()
+    requires = table.get("requires") if isinstance(table, dict) else None
     if not isinstance(requires, list) or not all(isinstance(item, str) for item in requires):
         raise MetadataError(f"{filename}: build-system.requires in its pyproject.toml is not a list of requirements.")
+    backend, path = table.get("build-backend", DEFAULT_BACKEND), table.get("backend-path", [])
+    if not isinstance(backend, str) or not isinstance(path, list) or not all(isinstance(item, str) for item in path):
+        raise MetadataError(f"{filename}: build-system in its pyproject.toml names no usable build-backend.")
     try:
-        return tuple(Requirement(item) for item in requires)
+        return BuildSystem(tuple(Requirement(item) for item in requires), backend, tuple(path))
     except InvalidRequirement as error:
         reason = str(error).partition("\n")[0]
         raise MetadataError(f"{filename}: build-system.requires in its pyproject.toml: {reason}.") from error
+
+
+def read_pyproject(raw: bytes, filename: str) -> dict[str, Any]:
+    """Parse a pyproject.toml; one that is no TOML is a MetadataError that names *filename*."""
+    try:
+        return tomllib.loads(raw.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise MetadataError(f"{filename}: its pyproject.toml can't be read: {error}.") from error
 
 
 def _top_level(stream: BinaryIO, filename: str, name: str) -> bytes | None:

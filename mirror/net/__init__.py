@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from mirror.net.auth import Credentials
-from mirror.net.client import Client, Response, SendError, Settings
+import sys
+
+# httpx's own command line loads rich and pygments wherever they happen to be installed: 60 ms that nobody here needs.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # Python's way to make an import fail
+
+from mirror.net.auth import Credentials  # noqa: E402
+from mirror.net.client import Client, Response, SendError, Settings  # noqa: E402
 
 __all__ = ["Client", "Credentials", "Response", "SendError", "Settings"]

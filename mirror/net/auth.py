@@ -7,15 +7,17 @@ import threading
 from typing import Protocol
 
 from mirror.urls import credentials as userinfo
-from mirror.urls import origin
+from mirror.urls import origin, without_credentials
 
 Origin = tuple[str, str, int]
 
 
 class Credentials(Protocol):
-    """Finds ``(user, password)`` for a URL: configuration, netrc, keyring. Asked once per origin."""
+    """Finds ``(user, password)`` for a URL: configuration, netrc, keyring. Asked once per origin, and once more with
+    *refused* where it found none and the server answered 401: what takes long or asks people belongs there.
+    """
 
-    def __call__(self, url: str) -> tuple[str, str] | None: ...
+    def __call__(self, url: str, *, refused: bool = False) -> tuple[str, str] | None: ...
 
 
 class Wallet:
@@ -28,6 +30,7 @@ class Wallet:
     def __init__(self, ask: Credentials | None) -> None:
         self._ask = ask
         self._known: dict[Origin, str | None] = {}
+        self._refused: set[Origin] = set()
         self._lock = threading.Lock()
 
     def header(self, url: str) -> str | None:
@@ -42,6 +45,16 @@ class Wallet:
                 found = self._ask(url) if self._ask is not None else None
                 self._known[place] = basic(*found) if found is not None else None
             return self._known[place]
+
+    def after_refusal(self, url: str) -> str | None:
+        """The Authorization header to try now that *url* was answered with 401 without one; None if there is none."""
+        place = origin(url)
+        with self._lock:
+            if self._known.get(place) is None and place not in self._refused and self._ask is not None:
+                self._refused.add(place)
+                found = self._ask(without_credentials(url), refused=True)
+                self._known[place] = basic(*found) if found is not None else None
+            return self._known.get(place)
 
 
 def basic(user: str, password: str) -> str:

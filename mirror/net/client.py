@@ -247,7 +247,11 @@ class Client:
         """One try, redirects followed, statuses turned into errors."""
         first, seen = origin_of(url), {without_credentials(url)}
         while True:
-            with self._try(method, url, self._authorized(url, headers)) as answer:
+            sent = self._authorized(url, headers)
+            with self._try(method, url, sent) as answer:
+                unknown = answer.status_code == 401 and "authorization" not in sent
+                if unknown and self._wallet.after_refusal(url) is not None:
+                    continue
                 location = answer.headers.get("location")
                 if answer.status_code not in _REDIRECTS or not location:
                     if answer.status_code >= 400 and answer.status_code not in accept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.requirements import Requirement
@@ -11,12 +11,16 @@ from packaging.version import Version
 
 from mirror.errors import IncompleteError, MetadataError, ResolutionError
 from mirror.fetch import Fetched
-from mirror.metadata.core import parse, trusted
+from mirror.metadata.core import identity, parse, trusted
 from mirror.metadata.sdist import build_requires, sdist_metadata
 from mirror.metadata.wheel import wheel_metadata
-from mirror.models import Event, File, Metadata, Plan, Reporter, RequirementSet, Stage, silent
-from mirror.resolver import Resolution
+from mirror.models import Event, File, Metadata, Plan, Reporter, RequirementSet, Stage, TargetPlan, silent
+from mirror.ops.builds import Builds
+from mirror.resolver import MetadataSource, Resolution
 from mirror.store import Store
+from mirror.urls import redact
+
+_MOST_CONTRASTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class _Page:
 
     files: tuple[File, ...]
     index: str = "the bundle"
+    status: tuple[str, str] = ("active", "")
 
     @property
     def filenames(self) -> Sequence[str]:
@@ -48,42 +53,101 @@ class _BundledIndex:
 
 
 class BundledMetadata:
-    """Core metadata as the fetched files themselves hold it, whatever an index said."""
+    """Core metadata as the fetched files themselves hold it, whatever an index said.
 
-    def __init__(self, store: Store, fetched: Mapping[str, Fetched]) -> None:
+    Of an sdist that does not tell, *builds* knows what its build told.
+    """
+
+    def __init__(self, store: Store, fetched: Mapping[str, Fetched], builds: Builds | None = None) -> None:
         self._store = store
         self._fetched = fetched
+        self._builds = builds
         self._known: dict[str, Metadata] = {}
 
     def read(self, file: File) -> Metadata:
         known = self._known.get(file.filename)
+        learned = self._builds.learned(file) if self._builds is not None else None
+        if known is None and learned is not None:
+            known = self._known[file.filename] = learned.metadata
         if known is None:
-            extract = wheel_metadata if file.is_wheel else sdist_metadata
-            with self._store.open(self._fetched[file.filename].sha256) as stream:
-                raw = extract(stream, file.filename)
+            raw = self._raw(file)
             if not file.is_wheel and not trusted(raw):
                 raise MetadataError(f"{file.filename}: what it requires is known only once it is built.")
             known = self._known[file.filename] = parse(raw, filename=file.filename)
-            if known.name != file.project or Version(known.version) != Version(file.version):
-                raise MetadataError(
-                    f"{file.filename} says inside that it is {known.name} {known.version}.",
-                    hint=f"Report it to the maintainers of {file.project}, and pin another version.",
-                )
         return known
 
+    def documents(self, plan: Plan) -> dict[str, bytes]:
+        """The metadata of every file of *plan* as it is inside, by file name.
+
+        Of an sdist that no target builds only name and version matter: nobody resolves with the rest.
+        """
+        extras = {file.filename for file in plan.extras if not file.is_wheel}
+        return {name: self._raw(file) if name in extras else self.read(file).raw for name, file in plan.files().items()}
+
+    def _raw(self, file: File) -> bytes:
+        extract = wheel_metadata if file.is_wheel else sdist_metadata
+        with self._store.open(self._fetched[file.filename].sha256) as stream:
+            raw = extract(stream, file.filename)
+        name, version = identity(raw, filename=file.filename)
+        if name != file.project or version != Version(file.version):
+            raise MetadataError(
+                f"{file.filename} says inside that it is {name} {version}.",
+                hint=f"Report it to the maintainers of {file.project}, and pin another version.",
+            )
+        return raw
+
     def build_requires(self, file: File) -> tuple[Requirement, ...]:
+        learned = self._builds.learned(file) if self._builds is not None else None
+        if learned is not None:
+            return learned.requires
         with self._store.open(self._fetched[file.filename].sha256) as stream:
             return build_requires(stream, file.filename)
 
 
+def check_offered(plan: Plan, offered: MetadataSource, inside: BundledMetadata) -> None:
+    """Refuse a wheel whose PEP 658 file, which the targets were resolved with, is not the METADATA inside it.
+
+    Both digests may be as the index promised, and an installer that believes the one installs something else than one
+    that opens the wheel.
+    """
+    for target in plan.targets:
+        for pin in target.every_pin():
+            file = pin.file
+            if not file.is_wheel or file.metadata is None:
+                continue
+            told, true = offered.read(file), inside.read(file)
+            if told.raw != true.raw:
+                raise MetadataError(
+                    f"{file.filename}.metadata on {redact(file.index)} is not the METADATA inside the wheel (PEP 658): "
+                    f"{_contrast(told, true)}.",
+                    hint="An index must not serve that. Report it to whoever runs the index, and pin another version.",
+                )
+
+
+def _contrast(told: Metadata, true: Metadata) -> str:
+    """In what the two differ, as far as a resolver reads them."""
+    found = []
+    for field, ours, theirs in (
+        ("Requires-Dist", map(str, told.requires_dist), map(str, true.requires_dist)),
+        ("Requires-Python", filter(None, [told.requires_python]), filter(None, [true.requires_python])),
+        ("Provides-Extra", told.provides_extra, true.provides_extra),
+    ):
+        left, right = set(ours), set(theirs)
+        found += [f"{field} {text!r} is not in the wheel" for text in sorted(left - right)]
+        found += [f"{field} {text!r} is only in the wheel" for text in sorted(right - left)]
+    return "; ".join(found[:_MOST_CONTRASTS]) or "they differ in other fields"
+
+
 def prove(
     plan: Plan,
-    wanted: RequirementSet,
+    wanted: RequirementSet | Callable[[TargetPlan], RequirementSet],
     fetched: Mapping[str, Fetched],
     metadata: BundledMetadata,
     report: Reporter = silent,
 ) -> None:
     """Resolve every target of *plan* from its own files; IncompleteError names what is missing.
+
+    *wanted* is the same for every target, or, as where a lock decided, one for each.
 
     The search is the same as on the connected side, so that a file whose metadata lied to it, one that the index
     showed but did not deliver, or one that only another target can use, is found here and not beyond the gap.
@@ -94,7 +158,8 @@ def prove(
     if missing:
         raise IncompleteError(f"{len(missing)} files were not fetched: {', '.join(missing[:5])}", missing=missing)
     for target in plan.targets:
-        with Resolution(wanted, _BundledIndex(files), metadata, workers=0) as resolution:
+        mine = wanted if isinstance(wanted, RequirementSet) else wanted(target)
+        with Resolution(mine, _BundledIndex(files), metadata, workers=0) as resolution:
             try:
                 resolution.plan([target.target])
             except ResolutionError as error:

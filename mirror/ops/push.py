@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mirror.bundle import BundleReader
 from mirror.config import Config, CredentialStore, Repository, repository_from_url
 from mirror.errors import ConfigError
-from mirror.metadata.sdist import sdist_metadata
-from mirror.metadata.wheel import wheel_metadata
 from mirror.models import Reporter, silent
 from mirror.net import Client
 from mirror.ops.connect import net_settings
+from mirror.ops.source import opened, read_metadata
 from mirror.push.legacy import LegacyPublisher
-from mirror.push.publisher import Publisher
+from mirror.push.plan import PushPlan
+from mirror.push.publisher import Publisher, Source, SourceFile
 from mirror.push.receipt import Receipt
-from mirror.push.run import push
+from mirror.push.run import WORKERS, compare, push
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How to push; see :func:`mirror.push.run.push`."""
+
+    workers: int = WORKERS
+    skip_conflicts: bool = False
+    verify_download: int = 0
+    receipt: Path | None = None
+
+
+def push_source(
+    source: Source,
+    publisher: Publisher,
+    options: PushOptions = PushOptions(),
+    *,
+    approve: Callable[[PushPlan[SourceFile]], object] = lambda _: None,
+    report: Reporter = silent,
+) -> Receipt:
+    """Bring every file of *source* into the repository behind *publisher*; see :func:`mirror.push.run.push`."""
+    return push(
+        source,
+        publisher,
+        metadata=read_metadata,
+        workers=options.workers,
+        skip_conflicts=options.skip_conflicts,
+        verify_download=options.verify_download,
+        receipt=options.receipt,
+        approve=approve,
+        report=report,
+    )
 
 
 def push_bundle(
-    bundle: Path,
-    publisher: Publisher,
-    *,
-    workers: int = 8,
-    receipt: Path | None = None,
-    report: Reporter = silent,
+    bundle: Path, publisher: Publisher, *, receipt: Path | None = None, report: Reporter = silent
 ) -> Receipt:
     """Bring every file of *bundle* into the repository behind *publisher*; see :func:`mirror.push.run.push`."""
-    with BundleReader(bundle) as source:
-        return push(source, publisher, metadata=read_metadata, workers=workers, report=report, receipt=receipt)
+    with opened([bundle], report) as source:
+        return push_source(source, publisher, PushOptions(receipt=receipt), report=report)
 
 
-def read_metadata(path: Path) -> bytes:
-    """The METADATA of the wheel or the PKG-INFO of the sdist at *path*; a MetadataError where it has none."""
-    extract = wheel_metadata if path.name.endswith(".whl") else sdist_metadata
-    with path.open("rb") as stream:
-        return extract(stream, path.name)
+def plan_push(source: Source, publisher: Publisher, *, report: Reporter = silent) -> PushPlan[SourceFile]:
+    """Return what a push would do now; a BundleError where the source is damaged."""
+    plan = compare(source, publisher, report=report)
+    source.check(threading.Event(), report)
+    return plan
 
 
 def find_repository(name_or_url: str, config: Config) -> Repository | None:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from html import unescape
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
-from mirror.errors import AirgapError, AuthError, HTTPError, NotFoundError
-from mirror.index.simple import ACCEPT, parse_page
+from mirror.errors import AirgapError, AuthError, HTTPError, IntegrityError, NetworkError, NotFoundError
+from mirror.index.simple import ACCEPT, parse_page, parse_root
 from mirror.models import Event, File, Hashes, Reporter, Stage, silent
 from mirror.net import Client, Response, SendError
 from mirror.net.retry import TRANSIENT_STATUS, retry_after
@@ -82,6 +82,16 @@ class LegacyPublisher:
     def url(self) -> str:
         return redact(without_credentials(self._upload_url))
 
+    def projects(self) -> Collection[str] | None:
+        try:
+            answer = self._client.send("GET", self._index_url, headers=_PAGE_HEADERS)
+            self._learn(answer)
+            if answer.status != 200 or len(answer.body) >= _SEND_LIMIT:
+                return None
+            return frozenset(parse_root(answer.body, answer.headers.get("content-type", ""), answer.url))
+        except (NetworkError, IntegrityError):
+            return None
+
     def listing(self, project: str) -> Mapping[str, Hashes]:
         return {file.filename: file.hashes for file in self._files(project)}
 
@@ -125,13 +135,19 @@ class LegacyPublisher:
         answer = self._first_look(url)
         if answer is None:
             answer = self._client.get(url, headers=_PAGE_HEADERS, accept=_ABSENT)
-        self._is_nexus = self._is_nexus or answer.headers.get("server", "").startswith("Nexus/")
         if answer.status not in _ABSENT:
+            self._learn(answer)
             return answer
-        if not self._index_known and "x-devpi-api-version" in answer.headers and "/+simple/" not in self._index_url:
-            self._index_url = with_slash(self._upload_url) + "+simple/"
-            return self._page(project)
-        return None
+        return self._page(project) if self._learn(answer) else None
+
+    def _learn(self, answer: Response) -> bool:
+        """Take from *answer* which software it is; True where the index is elsewhere, so that asking again is due."""
+        self._is_nexus = self._is_nexus or answer.headers.get("server", "").startswith("Nexus/")
+        devpi = "x-devpi-api-version" in answer.headers and "/+simple/" not in answer.url
+        if not devpi or self._index_known or answer.status not in _ABSENT:
+            return False
+        self._index_url = with_slash(self._upload_url) + "+simple/"
+        return True
 
     def _first_look(self, url: str) -> Response | None:
         """One try that follows nothing; None where ``Client.get`` has to do it properly.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mirror.errors import IntegrityError, StorageError
 
-_CHUNK = 512 * 1024
+# Sixteen threads hold one each, and the layers below copy it twice.
+_CHUNK = 128 * 1024
 
 
 class MultipartBody:

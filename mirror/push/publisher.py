@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,12 @@ class Publisher(Protocol):
     def digests(self) -> Collection[str]:
         """The digests besides sha256 that an upload is to carry: ``md5``, ``blake2_256``."""
 
+    def projects(self) -> Collection[str] | None:
+        """Every project that the repository shows, normalised; None where asking that is no cheaper, or not possible.
+
+        Never raises: who asks goes on with :meth:`listing`.
+        """
+
     def listing(self, project: str) -> Mapping[str, Hashes]:
         """What the repository shows of *project* now: file name to digests, empty Hashes where it shows none."""
 
@@ -82,6 +89,9 @@ class SourceFile(Protocol):
     def sha256(self) -> str: ...
     @property
     def requires(self) -> Sequence[str]: ...
+    @property
+    def carrier(self) -> str | None:
+        """None where the source holds the file; else the identity of the bundle that brought it to the repository."""
 
 
 class SourceManifest(Protocol):
@@ -91,6 +101,9 @@ class SourceManifest(Protocol):
     def files(self) -> Sequence[SourceFile]: ...
     @property
     def identity(self) -> str: ...
+    @property
+    def since(self) -> Mapping[str, str]:
+        """Names for people of the bundles that a delta builds on, by identity."""
 
 
 class Source(Protocol):
@@ -99,8 +112,12 @@ class Source(Protocol):
     @property
     def manifest(self) -> SourceManifest: ...
 
-    def verify(self, *, report: Reporter = silent) -> None:
-        """Read everything once and raise an IntegrityError where a byte is not what it should be."""
+    def check(self, stop: threading.Event, report: Reporter = silent) -> None:
+        """Raise an IntegrityError where any byte was changed by accident; *stop* ends that early.
+
+        It runs besides other work, and nothing is uploaded before it returned. It need not find what was changed on
+        purpose: :meth:`spool` does, file by file.
+        """
 
     def spool(self, project: str, folder: Path) -> Sequence[Path]:
         """Put the files of *project* into *folder*, every digest checked before anything is handed out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,8 +17,9 @@ from packaging.version import InvalidVersion, Version
 
 from mirror.errors import AirgapError, MetadataError
 from mirror.filenames import split_filename
-from mirror.models import File, FormatControl, Target
+from mirror.models import File, FormatControl, Pin, ProjectStatus, Selection, Target
 from mirror.resolver.protocols import Index, MetadataSource, ProjectPage
+from mirror.resolver.times import too_new
 from mirror.resolver.windows import window
 from mirror.targets import Ranks
 
@@ -85,6 +87,7 @@ class Rules:
 
     format_control: FormatControl = FormatControl()
     pre: bool = False
+    selection: Selection = field(default_factory=Selection)
     hashes: Mapping[NormalizedName, frozenset[str]] = field(default_factory=dict)
     require_hashes: bool = False
     constraints: Mapping[NormalizedName, tuple[Need, ...]] = field(default_factory=dict)
@@ -116,12 +119,19 @@ class Releases:
             if all(need.accepts(self.versions[position]) for need in needs):
                 yield self._releases[position]
 
+    def get(self, version: Version) -> Release | None:
+        position = bisect_left(self.versions, version)
+        found = position < len(self.versions) and self.versions[position] == version
+        return self._releases[position] if found else None
+
 
 class Catalog:
     """Releases of projects, grouped once for all targets."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        #: Projects that their index calls anything but active (PEP 792), as far as they were looked up.
+        self.statuses: dict[NormalizedName, ProjectStatus] = {}
         self._releases: dict[NormalizedName, Releases] = {}
         self._locks: dict[NormalizedName, Lock] = {}
         self._lock = Lock()
@@ -132,8 +142,22 @@ class Catalog:
         with lock:  # the prefetcher and the resolver often ask at the same moment
             known = self._releases.get(project)
             if known is None:
-                known = self._releases[project] = _group(project, self._index.pages(project))
+                known = self._releases[project] = self._look_up(project)
             return known
+
+    def _look_up(self, project: NormalizedName) -> Releases:
+        pages = self._index.pages(project)
+        for page in pages:
+            status, reason = page.status
+            if status != "active":
+                self.statuses[project] = ProjectStatus(project, status, reason, page.index)
+            if status == "quarantined":
+                return Releases(())  # not even what another index or a folder has
+        return _group(project, pages)
+
+    def looked_up(self, project: NormalizedName) -> Releases | None:
+        """The releases of *project* if anybody has asked for them, without asking an index."""
+        return self._releases.get(project)
 
 
 def _group(project: NormalizedName, pages: Iterable[ProjectPage]) -> Releases:
@@ -234,7 +258,7 @@ class Finder:
         """
         needs = [*needs, *self.rules.constraints.get(project, ())]
         exact = any(need.is_exact for need in needs)
-        pre = self.rules.pre or any(need.exact is not None or need.specifier.prereleases for need in needs)
+        pre = self.welcomes_pre(project) or any(need.exact is not None or need.specifier.prereleases for need in needs)
         releases = self._catalog.releases(project)
         chosen = self.rules.preferred.get(project, ())
         held_back: list[Candidate] = []
@@ -244,6 +268,8 @@ class Finder:
         for position, release in enumerate(chain(favourites, releases.accepted(needs))):
             version = release.version
             if version in offered:
+                # As for pip, a final release keeps pre-releases out although it clashed with something else.
+                pre_left_out = pre_left_out and (version.is_prerelease or version not in refused)
                 continue
             file = self._choose(project, release, yanked=exact)
             if position < len(favourites) and (file is None or not file.is_wheel):
@@ -259,6 +285,10 @@ class Finder:
                 held_back.append(candidate)
         if pre_left_out:
             yield from held_back
+
+    def welcomes_pre(self, project: NormalizedName) -> bool:
+        """Whether pre-releases of *project* are as good as others, whatever the requirements say."""
+        return self.rules.pre or project in self.rules.selection.pre
 
     def _readable(self, project: NormalizedName, version: Version, sdist: File) -> bool:
         try:
@@ -300,15 +330,15 @@ class Finder:
                 continue  # a name or digest that can't be: the page lies about this one file
             yield file, reason or self._refusal(project, file, yanked=yanked)
 
-    def _refusal(self, project: NormalizedName, file: File, *, yanked: bool) -> str | None:
+    def _refusal(self, project: NormalizedName, file: File, *, yanked: bool, any_python: bool = False) -> str | None:
         if file.yanked is not None and not yanked:
             return f"yanked{f': {file.yanked}' if file.yanked else ''}"
-        if file.requires_python and not _python_fits(file.requires_python, self.target.python):
+        if file.requires_python and not any_python and not _python_fits(file.requires_python, self.target.python):
             return f"requires Python {file.requires_python}"
         allowed = self.rules.hashes.get(project)
         if allowed and not self._hash_allowed(file, allowed):
             return "its digest is not among the --hash values given"
-        return None
+        return too_new(file, self.rules.selection)
 
     @staticmethod
     def _hash_allowed(file: File, allowed: frozenset[str]) -> bool:
@@ -326,10 +356,48 @@ class Finder:
             unreadable = self.unreadable.get(project, {}).get(release.version)
             for file, reason in self._judge(project, release, yanked=exact):
                 if reason is None and unreadable is not None and not file.is_wheel:
-                    reason = str(unreadable).partition(": ")[2] or str(unreadable)
+                    told = str(unreadable).removeprefix(f"{file.filename}: ")
+                    reason = f"{told} {unreadable.hint}".rstrip()
                 if reason is not None:
                     found.append(Refusal(file.filename, str(release.version), reason))
         return found
+
+    def further(self, pin: Pin) -> Iterator[File]:
+        """Yield the other files of the release of *pin* that the selection wants: the target's wheels, the sdist.
+
+        They come from the index of the pin, which was asked for the project already.
+        """
+        selection, project = self.rules.selection, pin.project
+        releases = self._catalog.looked_up(project)
+        release = releases.get(Version(pin.version)) if releases else None
+        if release is None:
+            return
+        yanked = pin.file.yanked is not None
+        for file, reason in self._judge(project, release, yanked=yanked):
+            if file.index != pin.file.index:
+                continue
+            if not file.is_wheel:  # of no target, so no target's Python and no --only-binary has a say
+                reason = self._refusal(project, file, yanked=yanked, any_python=True)
+            if reason is None and (selection.all_wheels if file.is_wheel else selection.with_sdists):
+                yield file
+
+    def judged(
+        self, project: NormalizedName, version: Version, needs: Collection[Need]
+    ) -> tuple[File | None, tuple[str, ...]]:
+        """The file of *version* that the target would take, else None and why each of its files is refused."""
+        release = self._catalog.releases(project).get(version)
+        if release is None:
+            return None, ()
+        reasons: dict[str, None] = {}
+        for file, reason in self._judge(project, release, yanked=any(need.is_exact for need in needs)):
+            if reason is None:
+                return file, ()
+            reasons[reason] = None
+        return None, tuple(reasons)
+
+    def status(self, project: NormalizedName) -> ProjectStatus | None:
+        """What the index says about *project* as a whole, None where it is simply active."""
+        return self._catalog.statuses.get(project)
 
     def versions(self, project: NormalizedName) -> list[Version]:
         """Every version that the indexes list, newest first."""

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import Version
 
 from mirror.errors import MetadataError, UsageError
-from mirror.models import Metadata, RequirementLine, Target
+from mirror.models import Metadata, Pin, RequirementLine, Target
 from mirror.resolver.candidates import Candidate, Need
 
 
@@ -95,6 +96,14 @@ def _itself(candidate: Candidate) -> Need:
 
 
 _ANY = Requirement("any").specifier
+_SETUPTOOLS_WITH_WHEEL = Version("70.1")
+
+
+def implied_build_requires(pins: Iterable[Pin]) -> tuple[Requirement, ...]:
+    """What a build environment of *pins* is known to ask for when it runs: setuptools before 70.1 asks for wheel."""
+    versions = {pin.project: Version(pin.version) for pin in pins}
+    setuptools = versions.get(canonicalize_name("setuptools"), _SETUPTOOLS_WITH_WHEEL)
+    return () if setuptools >= _SETUPTOOLS_WITH_WHEEL or "wheel" in versions else (Requirement("wheel"),)
 
 
 def misses_extra(candidate: Candidate, metadata: Metadata) -> NormalizedName | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from packaging.utils import NormalizedName
+from packaging.version import Version
 
+from mirror.errors import ResolutionError
 from mirror.resolver.candidates import Finder, Need
 
 _MOST_REFUSALS = 6
-_MOST_VERSIONS = 8
+_MOST_GROUPS = 6
+_MOST_VERSIONS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,11 @@ def conflict(finder: Finder, project: NormalizedName, asked: Sequence[Asked]) ->
     """Explain why no candidate of *project* satisfies everyone in *asked*."""
     target = finder.target.name
     versions = finder.versions(project)
+    status = finder.status(project)
     needs = [item.need for item in asked]
-    if not versions:
+    if status is not None and status.status == "quarantined":
+        head = f"{target}: {status}."
+    elif not versions:
         head = f"{target}: no index has a project {project}."
     elif not any(all(need.accepts(version) for need in needs) for version in versions):
         head = f"{target}: no version of {project} satisfies everyone who asks for it."
@@ -37,20 +44,65 @@ def conflict(finder: Finder, project: NormalizedName, asked: Sequence[Asked]) ->
         lines.append(f"  {item.need.origin} asks for {item.need.text}")
         lines += [f"    because {step}" for step in reversed(item.path)]
     lines += [f"  constraint {need.origin}: {need.text}" for need in finder.rules.constraints.get(project, ())]
-    refusals = finder.refusals(project, needs)
+    refusals = list(islice(finder.refusals(project, needs), _MOST_REFUSALS + 1))
     lines += [f"  {refusal.filename}: {refusal.reason}" for refusal in refusals[:_MOST_REFUSALS]]
     if len(refusals) > _MOST_REFUSALS:
-        lines.append(f"  and {len(refusals) - _MOST_REFUSALS} more files refused")
-    if versions and not refusals:
-        shown = ", ".join(str(version) for version in versions[:_MOST_VERSIONS])
-        more = f" and {len(versions) - _MOST_VERSIONS} older ones" if len(versions) > _MOST_VERSIONS else ""
-        lines.append(f"  the index has {shown}{more}")
+        lines.append("  and more files refused")
+    lines += _refused_versions(finder, project, needs)
     return "\n".join(lines)
 
 
+def _refused_versions(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> Iterator[str]:
+    """The versions that somebody's words exclude, newest first, in runs of the same words."""
+    groups: list[tuple[str, list[Version]]] = []
+    for version in finder.versions(project):
+        against = [f"{need.text} ({need.origin})" for need in needs if not need.accepts(version)]
+        constraints = finder.rules.constraints.get(project, ())
+        against += [f"constraint {need.text} ({need.origin})" for need in constraints if not need.accepts(version)]
+        if not against:
+            continue
+        words = ", ".join(dict.fromkeys(against))
+        if not groups or groups[-1][0] != words:
+            groups.append((words, []))
+        groups[-1][1].append(version)
+    for words, versions in groups[:_MOST_GROUPS]:
+        shown = ", ".join(map(str, versions[:_MOST_VERSIONS]))
+        more = f" and {len(versions) - _MOST_VERSIONS} older" if len(versions) > _MOST_VERSIONS else ""
+        yield f"  {project} {shown}{more}: excluded by {words}"
+    if len(groups) > _MOST_GROUPS:
+        yield f"  and {sum(len(versions) for _, versions in groups[_MOST_GROUPS:])} older versions"
+
+
+def tried(helps: Sequence[str]) -> str:
+    """The hint about changes that were tried and help; empty where none did."""
+    return f"Tried, and it resolves: {'; or '.join(helps)}." if helps else ""
+
+
+def summed_up(failures: Mapping[str, ResolutionError], *, resolved: int) -> ResolutionError:
+    """One error for the targets that failed, by name, beside *resolved* others that did not."""
+    (first, *others) = failures.values()
+    hints: dict[str, list[str]] = {}
+    for target, failure in failures.items():
+        hints.setdefault(failure.hint, []).append(target)
+    lines = list(hints) if len(hints) == 1 else [f"{', '.join(names)}: {text}" for text, names in hints.items() if text]
+    if resolved:
+        lines.append(
+            f"Without {', '.join(failures)} the other {f'{resolved} targets' if resolved > 1 else 'target'} "
+            f"resolve{'' if resolved > 1 else 's'}."
+        )
+    told = "\n".join(lines)
+    if not others:  # its own kind of error
+        first.hint = told
+        return first
+    return ResolutionError("\n".join(dict.fromkeys(map(str, failures.values()))), hint=told)
+
+
 def hint(finder: Finder, project: NormalizedName, needs: Iterable[Need]) -> str:
-    """The next thing to try, as far as the refusals tell."""
+    """The next thing to try, as far as the refusals tell, where no trial has found one."""
     needs = list(needs)
+    status = finder.status(project)
+    if status is not None and status.status == "quarantined":
+        return f"An index quarantines what may be malware: find out why before you take {project} from anywhere else."
     if not finder.versions(project):
         return "Check the name and the index (--index-url); a private project needs the index that has it."
     reasons = {refusal.reason.partition(":")[0] for refusal in finder.refusals(project, needs)}

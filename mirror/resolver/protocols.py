@@ -20,6 +20,11 @@ class ProjectPage(Protocol):
     @property
     def filenames(self) -> Sequence[str]: ...
 
+    @property
+    def status(self) -> tuple[str, str]:
+        """PEP 792's ``(status, reason)``; ``("active", "")`` where nothing is said."""
+        ...
+
     def file(self, position: int) -> File: ...
 
 

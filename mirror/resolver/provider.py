@@ -35,6 +35,10 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         self._rejections: Counter[Key] = Counter()
         self._needs: dict[NormalizedName, list[Need]] = {}
         self._dependencies: dict[Candidate, list[Need]] = {}
+        # resolvelib asks the same questions about the same objects in every round. What is asked about is kept beside
+        # the answer, so that no other object can come by its id.
+        self._satisfied: dict[tuple[int, int], tuple[Need, Candidate, bool]] = {}
+        self._strictness: dict[int, tuple[Need, bool, bool]] = {}
 
     def identify(self, requirement_or_candidate: Need | Candidate) -> Key:
         return requirement_or_candidate.project, requirement_or_candidate.extra
@@ -76,10 +80,12 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         first the next time, it decides, and the other one, which has more versions that fit, gives way.
         """
         exact = bounded = False
-        for info in information[identifier]:
-            need = info.requirement
-            exact = exact or need.is_exact
-            bounded = bounded or any(spec.operator in ("<", "<=", "~=", "==") for spec in need.specifier)
+        for need, _ in information[identifier]:
+            known = self._strictness.get(id(need))
+            if known is None:
+                closed = any(spec.operator in ("<", "<=", "~=", "==") for spec in need.specifier)
+                known = self._strictness[id(need)] = need, need.is_exact, closed
+            exact, bounded = exact or known[1], bounded or known[2]
         return (
             not exact,
             -self._rejections[identifier],
@@ -106,7 +112,11 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         return Matches(self._finder.candidates(project, extra, needs, refused))
 
     def is_satisfied_by(self, requirement: Need, candidate: Candidate) -> bool:
-        return requirement.accepts(candidate.version)
+        key = id(requirement), id(candidate)
+        known = self._satisfied.get(key)
+        if known is None:
+            known = self._satisfied[key] = requirement, candidate, requirement.accepts(candidate.version)
+        return known[2]
 
     def get_dependencies(self, candidate: Candidate) -> list[Need]:
         known = self._dependencies.get(candidate)

@@ -9,15 +9,17 @@ from types import TracebackType
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
 from packaging.version import Version
-from resolvelib import ResolutionImpossible, ResolutionTooDeep, Resolver
+from resolvelib import BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
+from resolvelib import ResolutionError as NoResolution
 
-from mirror.errors import ResolutionError
+from mirror.errors import AirgapError, ResolutionError
 from mirror.models import (
     Build,
     Event,
     File,
     Pin,
     Plan,
+    ProjectStatus,
     Reporter,
     RequirementLine,
     RequirementSet,
@@ -26,14 +28,18 @@ from mirror.models import (
     TargetPlan,
     silent,
 )
+from mirror.resolver.advice import Change, Clash, advise
 from mirror.resolver.candidates import Candidate, Catalog, Finder, Need, Rules
-from mirror.resolver.dependencies import Markers, dependencies, misses_extra, root_needs
-from mirror.resolver.explain import Asked, conflict, hint
+from mirror.resolver.dependencies import Markers, dependencies, implied_build_requires, misses_extra, root_needs
+from mirror.resolver.differences import Outcome, differences
+from mirror.resolver.explain import Asked, conflict, hint, summed_up, tried
+from mirror.resolver.extras import extra_files
 from mirror.resolver.prefetch import Prefetcher
 from mirror.resolver.protocols import Index, MetadataSource
 from mirror.resolver.provider import Key, Provider, SearchReporter
 
 _MAX_ROUNDS = 200_000
+_TRIAL_ROUNDS = 2_000
 
 
 class Resolution:
@@ -79,19 +85,51 @@ class Resolution:
         for search in searches.values():
             search.read_ahead()
         plans: dict[str, TargetPlan] = {}
-        failures: list[ResolutionError] = []
+        failures: dict[str, ResolutionError] = {}
         for target in order:
             try:
                 plans[target.name] = self._plan_target(searches[target.name])
             except ResolutionError as error:
-                failures.append(error)
+                failures[target.name] = error
             self._report(Event("advance", Stage.RESOLVE, target.name, items=1))
         self._report(Event("end", Stage.RESOLVE))
-        if len(failures) == 1:
-            raise failures[0]
         if failures:
-            raise ResolutionError("\n".join(str(failure) for failure in failures), hint=failures[0].hint)
-        return Plan(tuple(plans[target.name] for target in targets))
+            raise summed_up(failures, resolved=len(plans))
+        self._warn_of_quarantine()
+        in_order = tuple(plans[target.name] for target in targets)
+        done = [searches[target.name] for target in targets]
+        selection = self._wanted.selection
+        extras: tuple[File, ...] = ()
+        if selection.all_wheels or selection.with_sdists:
+            extras = extra_files(in_order, [search.finder for search in done])
+            self._warn_without_sdist(in_order, extras)
+        return Plan(
+            in_order,
+            extras,
+            differences([search.outcome for search in done]),
+            self._statuses(in_order),
+        )
+
+    def _warn_without_sdist(self, plans: Iterable[TargetPlan], extras: Iterable[File]) -> None:
+        if self._wanted.selection.with_sdists:
+            pins = [pin for plan in plans for pin in plan.every_pin()]
+            files = (*(pin.file for pin in pins), *extras)
+            have = {(file.project, Version(file.version)) for file in files if not file.is_wheel}
+            lacking = sorted(
+                {f"{pin.project} {pin.version}" for pin in pins if (pin.project, Version(pin.version)) not in have}
+            )
+            if lacking:
+                self.warn(f"No sdist to take along of {', '.join(lacking)}.")
+
+    def _warn_of_quarantine(self) -> None:
+        for _, status in sorted(self._catalog.statuses.items()):
+            if status.status == "quarantined":
+                self.warn(f"{status}. It was passed over.")
+
+    def _statuses(self, plans: Iterable[TargetPlan]) -> tuple[ProjectStatus, ...]:
+        chosen = sorted({pin.project for plan in plans for pin in plan.every_pin()})
+        known = (self._catalog.statuses.get(project) for project in chosen)
+        return tuple(status for status in known if status is not None)
 
     def _plan_target(self, search: _Search) -> TargetPlan:
         pins = search.run()
@@ -102,10 +140,19 @@ class Resolution:
             if (sdist.project, sdist.version) in builds:
                 continue
             requires = self._metadata.build_requires(sdist.file)
-            build = Build(sdist.project, sdist.version, requires, self._build_pins(search.target, sdist, requires))
+            build_pins = self._build_pins(search.target, sdist, requires)
+            implied = implied_build_requires(build_pins)
+            if implied:
+                requires = (*requires, *implied)
+                build_pins = self._build_pins(search.target, sdist, requires)
+            build = Build(sdist.project, sdist.version, requires, build_pins)
             builds[sdist.project, sdist.version] = build
             to_build.extend(pin for pin in build.pins if not pin.file.is_wheel)
         return TargetPlan(search.target, pins, tuple(builds[key] for key in sorted(builds)))
+
+    def environment(self, target: Target, requires: Sequence[Requirement], origin: str) -> tuple[Pin, ...]:
+        """What an environment on *target* holds that is made for *requires* alone; *origin* says who asks, in words."""
+        return self._search(target, [RequirementLine(requirement, origin) for requirement in requires]).run()
 
     def _build_pins(self, target: Target, sdist: Pin, requires: Sequence[Requirement]) -> tuple[Pin, ...]:
         """Resolve what building *sdist* needs. It has an environment of its own, so it may take other versions."""
@@ -118,10 +165,13 @@ class Resolution:
 
     def _search(self, target: Target, lines: Sequence[RequirementLine]) -> _Search:
         markers = Markers(target)
-        finder = Finder(self._catalog, self._metadata, target, _rules(self._wanted, markers, self._chosen))
-        return _Search(self, finder, markers, root_needs(lines, markers))
+        finder = self.finder(target, _rules(self._wanted, markers, self._chosen))
+        return _Search(self, finder, markers, root_needs(lines, markers), own=lines is self._wanted.requirements)
 
     # What a search needs of the whole.
+
+    def finder(self, target: Target, rules: Rules) -> Finder:
+        return Finder(self._catalog, self._metadata, target, rules)
 
     @property
     def metadata(self) -> MetadataSource:
@@ -155,6 +205,7 @@ def _rules(wanted: RequirementSet, markers: Markers, preferred: Mapping[Normaliz
     return Rules(
         format_control=wanted.format_control,
         pre=wanted.pre,
+        selection=wanted.selection,
         hashes=hashes,
         require_hashes=wanted.require_hashes or any(line.hashes for line in wanted.requirements),
         constraints={project: tuple(needs) for project, needs in constraints.items()},
@@ -162,27 +213,36 @@ def _rules(wanted: RequirementSet, markers: Markers, preferred: Mapping[Normaliz
     )
 
 
-class _Search:
-    """One run of resolvelib for one target."""
+def _pins_first(roots: Iterable[Need]) -> list[Need]:
+    """An exact pin lets a yanked file in, and resolvelib asks for candidates after each need that it takes in."""
+    return sorted(roots, key=lambda need: not need.is_exact)
 
-    def __init__(self, whole: Resolution, finder: Finder, markers: Markers, roots: list[Need]) -> None:
+
+class _Search:
+    """One run of resolvelib for one target; *own* says that *roots* are the user's lines."""
+
+    def __init__(
+        self, whole: Resolution, finder: Finder, markers: Markers, roots: Sequence[Need], *, own: bool
+    ) -> None:
         self.target = finder.target
+        self.finder = finder
         self._whole = whole
-        self._finder = finder
         self._markers = markers
         self._roots = roots
+        self._own = own
+        self._mapping: Mapping[Key, Candidate] = {}
 
     def read_ahead(self) -> None:
         for need in self._roots:
-            self._whole.prefetcher.walk(self._finder, self._markers, need)
+            self._whole.prefetcher.walk(self.finder, self._markers, need)
 
     def run(self) -> tuple[Pin, ...]:
-        provider = Provider(self._finder, self._markers, self._whole.metadata, self._whole.prefetcher)
+        provider = Provider(self.finder, self._markers, self._whole.metadata, self._whole.prefetcher)
         reporter = SearchReporter(self._whole.settled, provider.rejected)
         resolver = Resolver(provider, reporter)
         self.read_ahead()
         try:
-            mapping = resolver.resolve(self._roots, max_rounds=_MAX_ROUNDS).mapping
+            mapping = resolver.resolve(_pins_first(self._roots), max_rounds=_MAX_ROUNDS).mapping
         except ResolutionImpossible as impossible:
             raise self._explained([cause.requirement for cause in impossible.causes], reporter.first) from None
         except ResolutionTooDeep:
@@ -192,7 +252,13 @@ class _Search:
             ) from None
         self._check_readable(mapping)
         self._whole.keep(mapping.values())
+        self._mapping = mapping
         return self._pins(mapping)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What :meth:`run` settled on."""
+        return Outcome(self.finder, self._markers, self._roots, tuple(self._mapping.values()), self._whole.metadata)
 
     def _check_readable(self, mapping: Mapping[Key, Candidate]) -> None:
         """Fail where an sdist that nobody may build was passed over, and an installer might have taken it.
@@ -201,12 +267,12 @@ class _Search:
         way back don't count: a newer one was found.
         """
         for (project, extra), candidate in mapping.items():
-            for version, error in self._finder.unreadable.get(project, {}).items():
+            for version, error in self.finder.unreadable.get(project, {}).items():
                 if extra is None and version > candidate.version and self._wanted_by_all(project, version, mapping):
                     raise error
 
     def _wanted_by_all(self, project: NormalizedName, version: Version, mapping: Mapping[Key, Candidate]) -> bool:
-        needs = [*self._roots, *self._finder.rules.constraints.get(project, ())]
+        needs = [*self._roots, *self.finder.rules.constraints.get(project, ())]
         for candidate in mapping.values():
             needs += dependencies(candidate, self._whole.metadata.read(candidate.file), self._markers)
         return all(need.accepts(version) for need in needs if need.project == project and need.exact is None)
@@ -219,9 +285,26 @@ class _Search:
             if need.project == project:
                 speakers.setdefault((need.parent.project, need.parent.extra) if need.parent else need.origin, need)
         asked = [Asked(need, self._path(need.parent, first)) for need in speakers.values()]
-        return ResolutionError(
-            conflict(self._finder, project, asked), hint=hint(self._finder, project, speakers.values())
-        )
+        told = conflict(self.finder, project, asked)
+        helps = self._advice(Clash.of(project, list(speakers.values()), first)) if self._own else []
+        return ResolutionError(told, hint=tried(helps) or hint(self.finder, project, speakers.values()))
+
+    def _advice(self, clash: Clash) -> list[str]:
+        return advise(self.finder, self._roots, clash, self._try)
+
+    def _try(self, change: Change) -> Mapping[NormalizedName, Version] | None:
+        """Search once more as *change* has it, for so many rounds; the versions, or None where it does not help."""
+        finder = self._whole.finder(self.target, change.rules)
+        trial = _Search(self._whole, finder, self._markers, change.roots, own=False)
+        provider = Provider(finder, self._markers, self._whole.metadata, self._whole.prefetcher)
+        try:
+            mapping = (
+                Resolver(provider, BaseReporter()).resolve(_pins_first(change.roots), max_rounds=_TRIAL_ROUNDS).mapping
+            )
+            trial._check_readable(mapping)
+        except (NoResolution, AirgapError):
+            return None
+        return {project: candidate.version for (project, _), candidate in mapping.items()}
 
     @staticmethod
     def _path(candidate: Candidate | None, first: Mapping[NormalizedName, Need]) -> tuple[str, ...]:
@@ -278,7 +361,7 @@ class _Search:
 
     def _check_hashes(self, pins: Iterable[Pin]) -> None:
         """As pip's --require-hashes: who hashes one line hashes all, transitive and build requirements included."""
-        rules = self._finder.rules
+        rules = self.finder.rules
         if not rules.require_hashes:
             return
         for pin in pins:

@@ -5,7 +5,7 @@ This module stays light; what it offers is imported on first use and needs the e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 from mirror.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from mirror.config.served import Served, ServeSettings
+    from mirror.net import Client
+    from mirror.serve.home import Home
     from mirror.serve.publisher import EmbeddedPublisher
     from mirror.serve.server import Running
 
@@ -22,36 +25,58 @@ DEFAULT_HOSTED = "pypi-hosted"
 _EXTRA = frozenset({"anyio", "python_multipart", "sqlalchemy", "starlette", "uvicorn"})
 
 
-def repository_names(home: Path) -> list[str]:
-    """The names of the repositories in *home*, sorted. Nothing is created."""
+def repository_names(home: Path, declared: Mapping[str, Served] | None = None) -> list[str]:
+    """The names of the repositories in *home* that take uploads, sorted. Nothing is created.
+
+    *declared* are those of ``airgap.toml``, here and below.
+    """
+    with open_home(home, declared) as opened:
+        return opened.writable_names()
+
+
+def open_home(home: Path, declared: Mapping[str, Served] | None = None, *, remote: str | None = None) -> Home:
+    """Open *home* to look at its repositories or to change them; a context manager."""
     with _extra_needed():
-        from mirror.serve.home import Home
-    with Home(home) as opened:
-        return opened.names()
+        from mirror.serve.home import PYPI, Home
+    return Home(home, declared, remote=remote or PYPI)
 
 
-def embedded_publisher(home: Path, name: str = DEFAULT_HOSTED) -> EmbeddedPublisher:
+def embedded_publisher(
+    home: Path, name: str = DEFAULT_HOSTED, declared: Mapping[str, Served] | None = None
+) -> EmbeddedPublisher:
     """Open the hosted repository *name* in *home* for a push without a server; close it, or use it in a ``with``.
 
     Raises ConfigError where there is no such repository, MissingExtraError without the extra ``serve``.
     """
     with _extra_needed():
         from mirror.serve.publisher import EmbeddedPublisher
-    return EmbeddedPublisher(home, name)
+    return EmbeddedPublisher(home, name, declared)
 
 
-def running(home: Path, *, host: str = "127.0.0.1", port: int = 0) -> AbstractContextManager[Running]:
+def running(
+    home: Path, *, settings: ServeSettings | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AbstractContextManager[Running]:
     """Serve *home* from a thread for as long as the ``with`` block lasts; port 0 is a free one. See ``.url``."""
     with _extra_needed():
         from mirror.serve.server import running as run
-    return run(home, host=host, port=port)
+    return run(home, settings=settings, host=host, port=port)
 
 
-def serve(home: Path, *, host: str = "127.0.0.1", port: int = 8081, announce: Callable[[str], None]) -> None:
-    """Serve *home* until SIGINT or SIGTERM. *announce* is called once with the server's URL when it answers."""
+def serve(
+    home: Path,
+    *,
+    settings: ServeSettings,
+    announce: Callable[[str], None],
+    remote: str,
+    connect: Callable[[Served], Client],
+) -> None:
+    """Serve *home* until SIGINT or SIGTERM. *announce* is called once with the server's URL when it answers.
+
+    *remote* is the index that the default proxy is for; *connect* makes the HTTP clients of proxies.
+    """
     with _extra_needed():
         from mirror.serve.server import serve as run
-    run(home, host=host, port=port, announce=announce)
+    run(home, settings=settings, announce=announce, remote=remote, connect=connect)
 
 
 @contextmanager

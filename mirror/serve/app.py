@@ -1,39 +1,55 @@
-"""The HTTP side of embedded repositories, in Nexus's layout: PEP 503, 658, 691, 700 and the legacy upload API."""
+"""The HTTP side of embedded repositories, in Nexus's layout: simple index, files, uploads, search, REST."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import anyio
+import anyio.to_thread
 from packaging.utils import canonicalize_name
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from mirror import __version__
-from mirror.errors import AirgapError, ConfigError, StorageError
+from mirror.errors import AirgapError, NetworkError, StorageError
 from mirror.index import simple
-from mirror.models import Hashes
+from mirror.serve import rest, search
+from mirror.serve.access import Access, Forwarded
 from mirror.serve.catalog import CatalogFile
 from mirror.serve.home import Home
 from mirror.serve.hosted import HostedRepository
+from mirror.serve.repository import Content, Readable, file_path
 from mirror.serve.upload import FORM_LIMIT, RefusedError, UploadForm, too_large
+from mirror.serve.users import Users
 
 #: Bytes of one file. PyTorch's largest wheels have some 4 GB.
 FILE_LIMIT = 16 * 1024**3
 #: Seconds between two pieces of an upload.
 UPLOAD_TIMEOUT = 60.0
 
+T = TypeVar("T")
+
 _PIECE = 1024 * 1024
+_THREADS = 200
 _HTML = "text/html"
 _FORMATS = {
     simple.JSON_TYPE: simple.JSON_TYPE,
@@ -46,19 +62,33 @@ _FORMATS = {
 }
 
 
-def make_app(home: Home, *, file_limit: int = FILE_LIMIT, upload_timeout: float = UPLOAD_TIMEOUT) -> Starlette:
+def make_app(
+    home: Home,
+    *,
+    access: Access | None = None,
+    trusted_proxies: Sequence[str] = (),
+    file_limit: int = FILE_LIMIT,
+    upload_timeout: float = UPLOAD_TIMEOUT,
+) -> ASGIApp:
     """Return the ASGI application that serves *home*. *file_limit* is in bytes, *upload_timeout* in seconds."""
-    handlers = _Handlers(home, file_limit, upload_timeout)
+    handlers = _Handlers(home, access or Access(Users(home.folder / "users.json")), file_limit, upload_timeout)
     get = ["GET"]  # Starlette adds HEAD
     repository = "/repository/{repository}"
     packages = repository + "/packages/{project}/{version}/{filename}"
-    return Starlette(
+    api = "/service/rest/v1"
+    app: ASGIApp = Starlette(
         routes=[
             Route("/", handlers.front, methods=get),
-            Route("/service/rest/v1/status", handlers.status, methods=get),
-            Route("/service/rest/v1/status/writable", handlers.status, methods=get),
+            Route(api + "/status", handlers.status, methods=get),
+            Route(api + "/status/writable", handlers.status, methods=get),
+            Route(api + "/components", handlers.components, methods=get),
+            Route(api + "/components", handlers.upload_component, methods=["POST"]),
+            Route(api + "/search", handlers.components, methods=get),
+            Route(api + "/search/assets", handlers.assets, methods=get),
             Route(repository, handlers.upload, methods=["POST"]),
             Route(repository + "/", handlers.upload, methods=["POST"]),
+            Route(repository + "/pypi", handlers.xmlrpc, methods=["POST"]),
+            Route(repository + "/pypi/", handlers.xmlrpc, methods=["POST"]),
             Route(repository, handlers.about, methods=get),
             Route(repository + "/", handlers.about, methods=get),
             Route(repository + "/simple", handlers.add_slash, methods=get),
@@ -69,105 +99,173 @@ def make_app(home: Home, *, file_limit: int = FILE_LIMIT, upload_timeout: float 
         ],
         exception_handlers={HTTPException: _explain_status, AirgapError: _explain_error},
     )
+    return Forwarded(app, trusted_proxies) if trusted_proxies else app
 
 
 class _Handlers:
-    """One method for each kind of request. What touches the disk runs in threads."""
+    """One method for each kind of request. What touches the disk or a remote runs in threads."""
 
-    def __init__(self, home: Home, file_limit: int, upload_timeout: float) -> None:
+    def __init__(self, home: Home, access: Access, file_limit: int, upload_timeout: float) -> None:
         self._home = home
+        self._access = access
         self._file_limit = file_limit
         self._upload_timeout = upload_timeout
+        # Many, since some of them may wait for a remote while others only look into the catalog.
+        self._threads = anyio.CapacityLimiter(_THREADS)
 
-    def front(self, request: Request) -> Response:
+    async def front(self, request: Request) -> Response:
+        return await self._in_thread(self._front, request)
+
+    async def status(self, request: Request) -> Response:
+        await self._in_thread(self._home.names)
+        return Response()
+
+    async def about(self, request: Request) -> Response:
+        return await self._in_thread(self._about, request)
+
+    async def add_slash(self, request: Request) -> Response:
+        return RedirectResponse(f"{request.url.path}/", HTTPStatus.MOVED_PERMANENTLY)
+
+    async def root(self, request: Request) -> Response:
+        return await self._in_thread(self._root, request)
+
+    async def page(self, request: Request) -> Response:
+        return await self._in_thread(self._page, request)
+
+    async def components(self, request: Request) -> Response:
+        return await self._in_thread(self._listing, request, rest.components)
+
+    async def assets(self, request: Request) -> Response:
+        return await self._in_thread(self._listing, request, rest.assets)
+
+    async def xmlrpc(self, request: Request) -> Response:
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > search.REQUEST_LIMIT:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "That is no search.")
+        return await self._in_thread(self._xmlrpc, request, bytes(body))
+
+    async def file(self, request: Request) -> Response:
+        found = await self._in_thread(self._content, request)
+        etag = f'"{found.sha256}"' if found.sha256 else ""
+        unchanged = _unchanged(request, etag, found.path)
+        if unchanged is not None:
+            return unchanged
+        headers = {"cache-control": "max-age=31536000, immutable", **({"etag": etag} if etag else {})}
+        kind = "application/octet-stream"
+        path = found.path
+        if found.flight is not None:
+            path = await found.flight.begun()
+            if path is None and request.method == "GET" and "range" not in request.headers:
+                if found.flight.size is not None:
+                    headers["content-length"] = str(found.flight.size)
+                return StreamingResponse(found.flight.follow(), media_type=kind, headers=headers)
+            path = path or await found.flight.stored()
+        if path is None:
+            return Response(found.data, media_type=kind, headers=headers)
+        return _BlobResponse(path, stat_result=path.stat(), media_type=kind, headers=headers)
+
+    async def upload(self, request: Request) -> Response:
+        return await self._take(request, request.path_params["repository"], "content", _stored)
+
+    async def upload_component(self, request: Request) -> Response:
+        name = request.query_params.get("repository", "")
+        if not name:
+            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, "Say ?repository=NAME.")
+        return await self._take(request, name, "pypi.asset", lambda *_: Response(status_code=HTTPStatus.NO_CONTENT))
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
+
+    def _front(self, request: Request) -> Response:
         lines = [
-            f"{_base(request)}/repository/{repository.name}/simple/  ({repository.kind})"
-            for repository in self._home.repositories().values()
+            f"{_base(request)}/repository/{served.name}/simple/  ({served.kind})"
+            for served in self._home.repositories().values()
         ]
         return PlainTextResponse("airgap: repositories of Python packages\n\n" + "\n".join(lines) + "\n")
 
-    def status(self, request: Request) -> Response:
-        self._home.names()
-        return Response()
-
-    def about(self, request: Request) -> Response:
-        repository = self._repository(request)
+    def _about(self, request: Request) -> Response:
+        repository = self._readable(request)
         here = f"{_base(request)}/repository/{repository.name}/"
         return PlainTextResponse(f"Install:  pip install --index-url {here}simple/ …\nUpload:   POST {here}\n")
 
-    def add_slash(self, request: Request) -> Response:
-        return RedirectResponse(f"{request.url.path}/", HTTPStatus.MOVED_PERMANENTLY)
-
-    def root(self, request: Request) -> Response:
-        repository = self._repository(request)
+    def _root(self, request: Request) -> Response:
+        repository = self._readable(request)
         kind = _negotiated(request)
         names = repository.projects()
         body = simple.render_root_json(names) if kind == simple.JSON_TYPE else simple.render_root_html(names)
         etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         return _unchanged(request, etag) or _page_response(body, kind, etag)
 
-    def page(self, request: Request) -> Response:
-        repository = self._repository(request)
+    def _page(self, request: Request) -> Response:
+        repository = self._readable(request)
         asked = request.path_params["project"]
         project = canonicalize_name(asked)
         path = f"/repository/{repository.name}/simple/{project}/"
         if request.url.path != path:
-            return RedirectResponse(path, HTTPStatus.MOVED_PERMANENTLY)
+            return RedirectResponse(quote(path), HTTPStatus.MOVED_PERMANENTLY)
         kind = _negotiated(request)
-        tag = repository.tag(project)
-        if tag is None:
+        page = repository.page(project)
+        if page is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"{repository.name} has no project {project[:200]}.")
-        # Read before the files: a page that is newer than its tag is asked for again, never the other way round.
-        etag = f'"{tag}-{kind[-4:]}-{__version__}"'
-        unchanged = _unchanged(request, etag)
-        if unchanged is not None:
-            return unchanged
-        entries = [_entry(file) for file in repository.files(project)]
-        render = simple.render_json if kind == simple.JSON_TYPE else simple.render_html
-        return _page_response(render(project, entries), kind, etag)
+        # The tag is older than the files: a page that is newer than its tag is asked for again, never the other way.
+        etag = f'"{page.tag}-{kind[-4:]}-{__version__}"'
+        response = _unchanged(request, etag)
+        if response is None:
+            render = simple.render_json if kind == simple.JSON_TYPE else simple.render_html
+            response = _page_response(render(project, page.read()), kind, etag)
+        if page.failed:
+            response.headers["x-airgap-failed-members"] = ", ".join(page.failed)
+        return response
 
-    def file(self, request: Request) -> Response:
-        repository = self._repository(request)
-        filename = request.path_params["filename"]
-        metadata = filename.endswith(".metadata")
-        found = repository.file(filename.removesuffix(".metadata"))
-        place = request.path_params["project"], request.path_params["version"]
-        if found is None or place != (found.project, found.version) or (metadata and not found.metadata_sha256):
+    def _content(self, request: Request) -> Content:
+        repository = self._readable(request)
+        place = (request.path_params[name] for name in ("project", "version", "filename"))
+        found = repository.content(*place)
+        if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"{repository.name} has no such file.")
-        sha256 = found.metadata_sha256 if metadata and found.metadata_sha256 else found.sha256
-        path = repository.blob(sha256)
-        etag = f'"{sha256}"'
-        return _unchanged(request, etag, path) or _BlobResponse(
-            path,
-            stat_result=path.stat(),
-            media_type="application/octet-stream",
-            headers={"etag": etag, "cache-control": "max-age=31536000, immutable"},
-        )
+        return found
 
-    async def upload(self, request: Request) -> Response:
-        repository = await run_in_threadpool(self._repository, request)
+    def _listing(self, request: Request, render: Callable[[rest.Query, str], object]) -> Response:
+        query = rest.Query.of(self._home, request.query_params)
+        for name in {query.repository, *query.holders}:
+            if name:
+                self._access.check(request, "read", name)
+        return JSONResponse(render(query, _base(request)))
+
+    def _xmlrpc(self, request: Request, body: bytes) -> Response:
+        name = self._readable(request).name
+        return Response(search.answer(body, self._home.catalog, self._home.holders(name)), media_type="text/xml")
+
+    async def _take(
+        self, request: Request, name: str, part: str, answer: Callable[[Request, str, CatalogFile], Response]
+    ) -> Response:
         pieces = request.stream()
         try:
-            stored = await self._receive(request, pieces, repository)
+            actor, repository = await self._in_thread(self._writable, request, name)
+            stored = await self._receive(request, pieces, repository, actor, part)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
-        except AirgapError as error:
+        except (AirgapError, HTTPException) as error:
             # A client that is still sending would not read the answer: take the rest, within reason, and drop it.
             if not self._declares_too_much(request):
                 await self._drain(pieces)
-            return _explain_error(request, error)
-        path = _file_path(stored)
-        return PlainTextResponse(
-            f"{stored.filename} is in {repository.name}.\n",
-            headers={"location": f"{_base(request)}/repository/{repository.name}/{path}"},
-        )
+            return _explain_error(request, error) if isinstance(error, AirgapError) else _explain_status(request, error)
+        return answer(request, name, stored)
 
     async def _receive(
-        self, request: Request, pieces: AsyncGenerator[bytes, None], repository: HostedRepository
+        self,
+        request: Request,
+        pieces: AsyncGenerator[bytes, None],
+        repository: HostedRepository,
+        actor: str,
+        part: str,
     ) -> CatalogFile:
         if self._declares_too_much(request):
             raise too_large(self._file_limit)
-        with UploadForm(repository, request.headers.get("content-type", ""), limit=self._file_limit) as form:
+        kind = request.headers.get("content-type", "")
+        with UploadForm(repository, kind, limit=self._file_limit, actor=actor, part=part) as form:
             gathered = bytearray()
             try:
                 while True:
@@ -181,7 +279,7 @@ class _Handlers:
             except TimeoutError:
                 message = f"Nothing arrived for {self._upload_timeout:g} seconds."
                 raise RefusedError(message, status=HTTPStatus.REQUEST_TIMEOUT) from None
-            return await run_in_threadpool(form.finish)
+            return await run_in_threadpool(form.finish if part == "content" else form.finish_component)
 
     def _declares_too_much(self, request: Request) -> bool:
         declared = request.headers.get("content-length", "")
@@ -195,36 +293,43 @@ class _Handlers:
                 if left < 0:
                     return
 
-    def _repository(self, request: Request) -> HostedRepository:
-        try:
-            return self._home.hosted(request.path_params["repository"])
-        except ConfigError:
-            message = f"There is no such repository here. There are: {', '.join(self._home.names())}."
-            raise HTTPException(HTTPStatus.NOT_FOUND, message) from None
+    def _readable(self, request: Request) -> Readable:
+        if self._home.loop in request.headers.get("via", ""):
+            raise HTTPException(
+                HTTPStatus.LOOP_DETECTED,
+                "A proxy repository here has this server as its remote. Give it the URL of another index.",
+            )
+        name = request.path_params["repository"]
+        self._access.check(request, "read", name)
+        self._known(name)
+        return self._home.open(name)
+
+    def _writable(self, request: Request, name: str) -> tuple[str, HostedRepository]:
+        actor = self._access.check(request, "write", name)
+        self._known(name)
+        repository = self._home.hosted(name)
+        repository.check_writable()
+        return actor, repository
+
+    def _known(self, name: str) -> None:
+        known = self._home.names()
+        if name not in known:
+            message = f"There is no such repository here. There are: {', '.join(known)}."
+            raise HTTPException(HTTPStatus.NOT_FOUND, message)
+
+
+def _stored(request: Request, name: str, stored: CatalogFile) -> Response:
+    path = file_path(stored.project, stored.version, stored.filename)
+    return PlainTextResponse(
+        f"{stored.filename} is in {name}.\n",
+        headers={"location": f"{_base(request)}/repository/{name}/{path}"},
+    )
 
 
 class _BlobResponse(FileResponse):
     """A file with ranges (RFC 9110, 14), read in pieces that keep the threads' overhead small."""
 
     chunk_size = 512 * 1024
-
-
-def _entry(file: CatalogFile) -> simple.PageEntry:
-    return simple.PageEntry(
-        filename=file.filename,
-        url=f"../../{_file_path(file)}",
-        hashes=Hashes.of({"sha256": file.sha256}),
-        size=file.size,
-        requires_python=file.requires_python,
-        yanked=file.yanked,
-        upload_time=file.upload_time,
-        metadata=Hashes.of({"sha256": file.metadata_sha256}) if file.metadata_sha256 else None,
-    )
-
-
-def _file_path(file: CatalogFile) -> str:
-    """Where a file is below its repository's URL."""
-    return "/".join(["packages", file.project, quote(file.version, safe=""), quote(file.filename, safe="")])
 
 
 def _base(request: Request) -> str:
@@ -292,6 +397,8 @@ def _explain_error(_: Request, error: Exception) -> Response:
             headers["connection"] = "close"  # the rest of the body is not waited for
     elif isinstance(error, StorageError):
         status = HTTPStatus.INSUFFICIENT_STORAGE
+    elif isinstance(error, NetworkError):
+        status = HTTPStatus.BAD_GATEWAY
     elif isinstance(error, AirgapError):
         status = HTTPStatus.BAD_REQUEST
     else:

@@ -9,7 +9,9 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -25,6 +27,16 @@ _STALE_SECONDS = 24 * 3600
 class _Hasher(Protocol):
     def update(self, data: bytes | memoryview, /) -> None: ...
     def hexdigest(self) -> str: ...
+
+
+_HASHERS: Mapping[str, Callable[[], _Hasher]] = {
+    "sha256": hashlib.sha256,
+    "md5": partial(hashlib.md5, usedforsecurity=False),
+    "blake2_256": partial(hashlib.blake2b, digest_size=32),
+}
+_POOL = ThreadPoolExecutor(4, thread_name_prefix="hash")
+_WORTH_A_THREAD = 64 * 1024
+_PIECE = 1024 * 1024
 
 
 class Blobs:
@@ -45,9 +57,15 @@ class Blobs:
             )
         return path
 
-    def incoming(self) -> Incoming:
-        """A blob to be, whose digest is not known yet. Use it in a ``with``: without ``commit`` nothing stays."""
-        return Incoming(self._root, self._path)
+    def has(self, sha256: str) -> bool:
+        return self._path(sha256).is_file()
+
+    def incoming(self, digests: Collection[str] = DIGESTS) -> Incoming:
+        """A blob to be, whose digest is not known yet. Use it in a ``with``: without ``commit`` nothing stays.
+
+        *digests* are computed while it is written, others of DIGESTS when they are asked for; sha256 always.
+        """
+        return Incoming(self._root, self._path, digests)
 
     def add(self, data: bytes) -> str:
         """Store *data* and return its sha256."""
@@ -63,6 +81,24 @@ class Blobs:
                     if path.stat().st_mtime < time.time() - _STALE_SECONDS:
                         path.unlink()
 
+    def collect(self, keep: Collection[str]) -> tuple[int, int]:
+        """Remove blobs that *keep* does not name and that are older than a day; return their number and bytes.
+
+        A younger one may belong to an upload whose row is just being written.
+        """
+        count = size = 0
+        with _explained(self._root):
+            for path in self._all():
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    if path.name not in keep and status.st_mtime < time.time() - _STALE_SECONDS:
+                        path.unlink()
+                        count, size = count + 1, size + status.st_size
+        return count, size
+
+    def _all(self) -> Iterator[Path]:
+        return self._root.glob("??/" + "[0-9a-f]" * 64)
+
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
 
@@ -70,14 +106,11 @@ class Blobs:
 class Incoming:
     """Bytes on their way to become a blob, hashed as they arrive. ``size`` is in bytes."""
 
-    def __init__(self, root: Path, place: Callable[[str], Path]) -> None:
+    def __init__(self, root: Path, place: Callable[[str], Path], digests: Collection[str]) -> None:
         self._root = root
         self._place = place
-        self._hashers: dict[str, _Hasher] = {
-            "sha256": hashlib.sha256(),
-            "md5": hashlib.md5(usedforsecurity=False),
-            "blake2_256": hashlib.blake2b(digest_size=32),
-        }
+        self._hashers = {name: _HASHERS[name]() for name in {"sha256", *digests}}
+        self._hashing: Future[None] | None = None
         self.size = 0
         with _explained(root):
             folder = root / "incoming"
@@ -95,16 +128,37 @@ class Incoming:
         self.path.unlink(missing_ok=True)
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Append *chunk*."""
-        for hasher in self._hashers.values():
-            hasher.update(chunk)
+        """Append *chunk*, which must not change afterwards: it is hashed while the next one is on its way."""
+        self._hashed()
         self.size += len(chunk)
+        if len(chunk) < _WORTH_A_THREAD:
+            self._hash(chunk)
+        else:
+            self._hashing = _POOL.submit(self._hash, chunk)
         with _explained(self._root):
             self._stream.write(chunk)
 
-    def digests(self) -> Mapping[str, str]:
-        """The digests of what was written so far, by the names in DIGESTS."""
-        return {name: hasher.hexdigest() for name, hasher in self._hashers.items()}
+    def digests(self, names: Collection[str] = ("sha256",)) -> Mapping[str, str]:
+        """The digests *names* of what was written so far."""
+        self._hashed()
+        late = [name for name in names if name not in self._hashers]
+        if late:
+            self._hashers |= {name: _HASHERS[name]() for name in late}
+            with _explained(self._root), self.flush().open("rb", buffering=0) as stream:
+                while chunk := stream.read(_PIECE):
+                    for name in late:
+                        self._hashers[name].update(chunk)
+        return {name: self._hashers[name].hexdigest() for name in {"sha256", *names}}
+
+    def _hash(self, chunk: bytes | memoryview) -> None:
+        for hasher in self._hashers.values():
+            hasher.update(chunk)
+
+    def _hashed(self) -> None:
+        """Wait for the hashing of the piece before."""
+        if self._hashing is not None:
+            self._hashing.result()
+            self._hashing = None
 
     def flush(self) -> Path:
         """Make everything written so far readable at the path that is returned."""
@@ -114,7 +168,7 @@ class Incoming:
 
     def commit(self) -> str:
         """Make it a blob, safe against loss of power, and return its sha256."""
-        sha256 = self._hashers["sha256"].hexdigest()
+        sha256 = self.digests()["sha256"]
         path = self._place(sha256)
         with _explained(self._root):
             self._stream.flush()

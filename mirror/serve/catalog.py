@@ -18,7 +18,7 @@ from sqlalchemy.exc import DatabaseError
 
 from mirror.errors import StorageError
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _BUSY_SECONDS = 60
 _WRITES = "airgap_writes"
 
@@ -30,6 +30,7 @@ _repositories = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("name", sa.String, nullable=False, unique=True),
     sa.Column("kind", sa.String, nullable=False),
+    sa.Column("settings", sa.String),
 )
 
 # One row for each project page. ``tag`` is random and new with every change, in the same transaction: an ETag's stuff.
@@ -58,6 +59,7 @@ _files = sa.Table(
     sa.Column("requires_python", sa.String),
     sa.Column("yanked", sa.String),
     sa.Column("upload_time", sa.String, nullable=False),
+    sa.Column("summary", sa.String),
     sa.UniqueConstraint("repository", "filename"),
     sa.Index("files_of_project", "repository", "project"),
 )
@@ -65,10 +67,11 @@ _files = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository; ``kind`` is Nexus's word: hosted, proxy or group."""
+    """A repository; ``kind`` is Nexus's word: hosted, proxy or group. ``settings`` are JSON, None for the defaults."""
 
     name: str
     kind: str
+    settings: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class CatalogFile:
 
     ``project`` is normalised, ``version`` as the file's metadata spell it, ``size`` in bytes, ``upload_time`` UTC in
     PEP 700's form. ``metadata_sha256`` names the blob with a wheel's METADATA; sdists have none (PEP 658).
-    ``yanked`` is None or a reason, which may be empty.
+    ``yanked`` is None or a reason, which may be empty. ``md5`` and ``blake2_256`` are empty where nobody asked.
     """
 
     project: str
@@ -91,6 +94,7 @@ class CatalogFile:
     requires_python: str | None
     yanked: str | None
     upload_time: str
+    summary: str | None = None
 
 
 _FILE_COLUMNS = [_files.c[field.name] for field in fields(CatalogFile)]
@@ -119,13 +123,24 @@ class Catalog:
 
     def repositories(self) -> list[Repository]:
         """All repositories, sorted by name."""
-        query = sa.select(_repositories.c.name, _repositories.c.kind).order_by(_repositories.c.name)
-        return [Repository(row["name"], row["kind"]) for row in self._select(query)]
+        columns = _repositories.c.name, _repositories.c.kind, _repositories.c.settings
+        return [Repository(**row) for row in self._select(sa.select(*columns).order_by(_repositories.c.name))]
 
     def create_repository(self, repository: Repository) -> None:
         """Enter *repository* unless one of its name is there."""
         with self._write() as connection:
             _repository_id(connection, repository)
+
+    def delete_repository(self, name: str) -> bool:
+        """Forget the repository *name* and which files it holds; False where it was not there."""
+        with self._write() as connection:
+            number = connection.execute(sa.select(_repositories.c.id).where(_repositories.c.name == name)).scalar()
+            if number is None:
+                return False
+            for table in (_files, _projects):
+                connection.execute(table.delete().where(table.c.repository == number))
+            connection.execute(_repositories.delete().where(_repositories.c.id == number))
+            return True
 
     def projects(self, repository: str) -> list[str]:
         """The projects that *repository* has files of, sorted."""
@@ -166,13 +181,70 @@ class Catalog:
             if known is not None:
                 return _file(known)
             connection.execute(_files.insert().values(repository=number, **asdict(file)))
-            connection.execute(
-                _projects.delete().where(_projects.c.repository == number, _projects.c.project == file.project)
-            )
-            connection.execute(
-                _projects.insert().values(repository=number, project=file.project, tag=secrets.token_hex(8))
-            )
+            _renew_page(connection, number, file.project)
             return file
+
+    def remove(self, repository: str, filename: str) -> CatalogFile | None:
+        """Take the file called *filename* out and return what it was; None where there was none."""
+        with self._write() as connection:
+            query = _of(repository, sa.select(_files.c.repository, *_FILE_COLUMNS), _files)
+            row = connection.execute(query.where(_files.c.filename == filename)).mappings().first()
+            if row is None:
+                return None
+            number, file = row["repository"], _file({key: row[key] for key in row if key != "repository"})
+            connection.execute(_files.delete().where(_files.c.repository == number, _files.c.filename == filename))
+            _renew_page(connection, number, file.project)
+            return file
+
+    def set_yanked(self, repository: str, filename: str, reason: str | None) -> bool:
+        """Yank a file for a *reason* that may be empty, or with None take that back (PEP 592); False: no such file."""
+        with self._write() as connection:
+            query = _of(repository, sa.select(_files.c.repository, _files.c.project), _files)
+            row = connection.execute(query.where(_files.c.filename == filename)).mappings().first()
+            if row is None:
+                return False
+            this = (_files.c.repository == row["repository"]) & (_files.c.filename == filename)
+            connection.execute(_files.update().where(this).values(yanked=reason))
+            _renew_page(connection, row["repository"], row["project"])
+            return True
+
+    def listed(
+        self, repositories: Sequence[str], *, after: tuple[str, str, str], limit: int
+    ) -> list[tuple[str, CatalogFile]]:
+        """At most *limit* files with their repositories, by repository, project and name, from behind *after* on."""
+        key = sa.tuple_(_repositories.c.name, _files.c.project, _files.c.filename)
+        query = (
+            sa.select(_repositories.c.name.label("in_repository"), *_FILE_COLUMNS)
+            .join(_repositories, _repositories.c.id == _files.c.repository)
+            .where(_repositories.c.name.in_(list(repositories)), key > sa.tuple_(*map(sa.literal, after)))
+            .order_by(_repositories.c.name, _files.c.project, _files.c.filename)
+            .limit(limit)
+        )
+        return [
+            (row["in_repository"], _file({k: row[k] for k in row if k != "in_repository"}))
+            for row in self._select(query)
+        ]
+
+    def search(
+        self, repositories: Sequence[str], *, names: Sequence[str], summaries: Sequence[str], limit: int
+    ) -> list[CatalogFile]:
+        """Files whose project contains one of *names* or whose summary one of *summaries*, in any case; by project."""
+        conditions = [_files.c.project.icontains(name, autoescape=True) for name in names]
+        conditions += [_files.c.summary.icontains(text, autoescape=True) for text in summaries]
+        query = (
+            sa.select(*_FILE_COLUMNS)
+            .join(_repositories, _repositories.c.id == _files.c.repository)
+            .where(_repositories.c.name.in_(list(repositories)), sa.or_(sa.false(), *conditions))
+            .order_by(_files.c.project, _files.c.filename)
+            .limit(limit)
+        )
+        return [_file(row) for row in self._select(query)]
+
+    def blobs(self) -> dict[str, int]:
+        """Every digest that a file or its metadata needs, with the size in bytes; -1 for metadata."""
+        rows = self._select(sa.select(_files.c.sha256, _files.c.size, _files.c.metadata_sha256))
+        sizes = {str(row["metadata_sha256"]): -1 for row in rows if row["metadata_sha256"]}
+        return sizes | {str(row["sha256"]): int(row["size"]) for row in rows}
 
     def _select(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         with self._explained():
@@ -204,6 +276,9 @@ class Catalog:
                         hint="Use the airgap version that wrote it, or a later one.",
                     )
                 _metadata.create_all(connection)
+                if version == 1:
+                    connection.exec_driver_sql("ALTER TABLE repositories ADD COLUMN settings VARCHAR")
+                    connection.exec_driver_sql("ALTER TABLE files ADD COLUMN summary VARCHAR")
                 connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             self._ready = True
         return True
@@ -220,8 +295,17 @@ class Catalog:
             ) from error
 
 
-def _file(row: sa.RowMapping) -> CatalogFile:
+def _file(row: Any) -> CatalogFile:
     return CatalogFile(**row)
+
+
+def _renew_page(connection: sa.Connection, repository: int, project: str) -> None:
+    """Give the project's page a new tag, or forget it where no file is left."""
+    connection.execute(_projects.delete().where(_projects.c.repository == repository, _projects.c.project == project))
+    any_file = sa.select(_files.c.id).where(_files.c.repository == repository, _files.c.project == project).limit(1)
+    if connection.execute(any_file).first() is not None:
+        values = {"repository": repository, "project": project, "tag": secrets.token_hex(8)}
+        connection.execute(_projects.insert().values(**values))
 
 
 def _repository_id(connection: sa.Connection, repository: Repository) -> int:

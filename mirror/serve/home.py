@@ -1,24 +1,91 @@
-"""A home: the folder in which embedded repositories keep their catalog and their blobs."""
+"""A home: the folder in which embedded repositories keep their catalog, their blobs, and who may do what."""
 
 from __future__ import annotations
 
+import json
+import os
+import secrets
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
+from mirror.config.served import Served
+from mirror.config.serving import read_served
 from mirror.errors import ConfigError
 from mirror.serve import DEFAULT_HOSTED
+from mirror.serve.audit import Audit, local_actor
 from mirror.serve.blobs import Blobs
 from mirror.serve.catalog import Catalog, Repository
+from mirror.serve.group import GroupRepository
 from mirror.serve.hosted import HostedRepository
+from mirror.serve.proxy import Connect, ProxyRepository
+from mirror.serve.repository import Readable
+from mirror.store import Store
+
+if TYPE_CHECKING:
+    from mirror.net import Client
+
+PYPI = "https://pypi.org/simple/"
+#: Clients of a proxy repeat a request themselves: it is better to tell them soon.
+REMOTE_RETRIES = 2
+
+
+def default_repositories(remote: str = PYPI) -> dict[str, Served]:
+    """What every home has unless it says otherwise; *remote* is the index that ``pypi-proxy`` is for."""
+    return {
+        DEFAULT_HOSTED: Served(DEFAULT_HOSTED, "hosted"),
+        "pypi-proxy": Served("pypi-proxy", "proxy", remote=remote),
+        "pypi-all": Served("pypi-all", "group", members=(DEFAULT_HOSTED, "pypi-proxy"), deploy_to=DEFAULT_HOSTED),
+    }
+
+
+def plain_client(served: Served) -> Client:
+    """A client for a proxy's remote with what the repository's own settings say and nothing else."""
+    from mirror.net import Client, Settings
+
+    settings = Settings(ca_bundle=served.ca_cert, client_cert=served.client_cert, retries=REMOTE_RETRIES)
+
+    def credentials(url: str) -> tuple[str, str] | None:
+        return own_credentials(served)
+
+    return Client(settings, credentials)
+
+
+def own_credentials(served: Served) -> tuple[str, str] | None:
+    """User and password for a proxy's remote, where its own settings name them."""
+    if served.username is None:
+        return None
+    return served.username, os.environ.get(served.password_env or "", "")
 
 
 class Home:
-    """The repositories of one home. The folder appears with the first write; until then the default one is empty."""
+    """The repositories of one home. The folder appears with the first write; until then the default ones are empty.
 
-    def __init__(self, folder: Path) -> None:
+    A repository is what *declared* (``airgap.toml``) says, else what ``airgap repo create`` stored, else a default.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        declared: Mapping[str, Served] | None = None,
+        *,
+        remote: str = PYPI,
+        connect: Connect = plain_client,
+    ) -> None:
         self.folder = folder
         self.catalog = Catalog(folder / "catalog.sqlite")
         self.blobs = Blobs(folder / "blobs")
+        self.audit = Audit(folder / "audit.log")
+        self.declared = dict(declared or {})
+        #: What this server says of itself to remotes; a request that has it went in a circle.
+        self.loop = f"airgap-{secrets.token_hex(8)}"
+        self._defaults = default_repositories(remote)
+        self._notes = Store(folder / "proxied")
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._proxies: dict[str, tuple[Served, ProxyRepository]] = {}
 
     def __enter__(self) -> Home:
         return self
@@ -29,25 +96,115 @@ class Home:
         self.close()
 
     def close(self) -> None:
-        """Close the catalog's connections."""
+        """Close all connections, those to remotes included."""
+        with self._lock:
+            opened, self._proxies = self._proxies, {}
+        for _, proxy in opened.values():
+            proxy.close()
         self.catalog.close()
 
-    def repositories(self) -> dict[str, Repository]:
-        """Every repository by its name, the one that always exists included."""
-        found = {repository.name: repository for repository in self.catalog.repositories()}
-        found.setdefault(DEFAULT_HOSTED, Repository(DEFAULT_HOSTED, "hosted"))
-        return dict(sorted(found.items()))
+    def repositories(self) -> dict[str, Served]:
+        """Every repository by its name."""
+        found = dict(self._defaults)
+        for row in self.catalog.repositories():
+            if row.settings is not None:
+                found[row.name] = _stored(row, self.folder)
+            elif row.name not in found:
+                found[row.name] = Served(row.name, row.kind)
+        return dict(sorted((found | self.declared).items()))
 
     def names(self) -> list[str]:
         """The names of all repositories, sorted."""
         return list(self.repositories())
 
-    def hosted(self, name: str) -> HostedRepository:
-        """The hosted repository *name*; ConfigError where there is none."""
-        found = self.repositories().get(name)
-        if found is None or found.kind != "hosted":
+    def writable_names(self) -> list[str]:
+        """The names of those that take uploads, sorted."""
+        known = self.repositories()
+        takers = {name for name, served in known.items() if served.kind == "hosted"}
+        return [name for name, served in known.items() if name in takers or served.deploy_to in takers]
+
+    def get(self, name: str) -> Served:
+        """The settings of the repository *name*; ConfigError where there is none."""
+        known = self.repositories()
+        if name not in known:
             raise ConfigError(
-                f"There is no hosted repository {name!r} in {self.folder}.",
-                hint=f"There are: {', '.join(self.names())}.",
+                f"There is no repository {name[:80]!r} in {self.folder}.", hint=f"There are: {', '.join(known)}."
             )
-        return HostedRepository(name, self.catalog, self.blobs)
+        return known[name]
+
+    def create(self, served: Served) -> None:
+        """Store a new repository; ConfigError where one of its name is there or a member is not."""
+        known = self.repositories()
+        if served.name in known:
+            raise ConfigError(f"There is a repository {served.name} already ({known[served.name].source}).")
+        for member in served.members:
+            if member not in known:
+                raise ConfigError(
+                    f"{served.name} can't have the member {member}: there is no such repository.",
+                    hint=f"There are: {', '.join(known)}.",
+                )
+        settings = json.dumps(served.table(), sort_keys=True)
+        self.catalog.create_repository(Repository(served.name, served.kind, settings))
+        self.audit.write(local_actor(), "create", served.name)
+
+    def delete(self, name: str, *, force: bool = False) -> None:
+        """Forget a repository that ``create`` made, with *force* also one that has files."""
+        served = self.get(name)
+        if name in self.declared:
+            raise ConfigError(f"{name} is declared in {served.source}: take it out there.")
+        groups = [other.name for other in self.repositories().values() if name in other.members]
+        if groups:
+            raise ConfigError(f"{name} is a member of {', '.join(groups)}.", hint="Change or delete the group first.")
+        if served.kind == "hosted" and not force and self.catalog.projects(name):
+            raise ConfigError(f"{name} holds files.", hint="Give --force to delete it with all of them.")
+        if not self.catalog.delete_repository(name):
+            raise ConfigError(f"{name} is one of the default repositories, which are always there.")
+        self.audit.write(local_actor(), "drop", name)
+
+    def open(self, name: str) -> Readable:
+        """The repository *name*, for reading; ConfigError where there is none."""
+        return self._open(name, ())
+
+    def hosted(self, name: str) -> HostedRepository:
+        """The hosted repository *name*, or the one that the group *name* deploys to; ConfigError where it is none."""
+        served = self.get(name)
+        if served.kind == "group" and served.deploy_to is not None:
+            served = self.get(served.deploy_to)
+        if served.kind == "hosted":
+            return HostedRepository(served, self.catalog, self.blobs, self.audit)
+        takers = [other.name for other in self.repositories().values() if other.kind == "hosted"]
+        raise ConfigError(
+            f"{name} is a {served.kind} repository and takes no uploads.",
+            hint=f"Upload to a hosted one: {', '.join(takers)}.",
+        )
+
+    def holders(self, name: str) -> list[str]:
+        """The repositories whose files those of *name* are: itself, or the members of a group, in their order."""
+        known, found, waiting = self.repositories(), dict[str, None](), [name]
+        while waiting:
+            served = known.get(waiting.pop(0)) or self.get(name)
+            if served.name not in found:
+                found[served.name] = None
+                waiting[:0] = served.members
+        return [holder for holder in found if known[holder].kind != "group"]
+
+    def _open(self, name: str, above: tuple[str, ...]) -> Readable:
+        served = self.get(name)
+        if name in above:
+            raise ConfigError(f"The groups {' > '.join([*above, name])} contain each other.")
+        if served.kind == "hosted":
+            return HostedRepository(served, self.catalog, self.blobs, self.audit)
+        if served.kind == "group":
+            return GroupRepository(name, [self._open(member, (*above, name)) for member in served.members])
+        with self._lock:
+            known = self._proxies.get(name)
+            if known is None or known[0] != served:
+                proxy = ProxyRepository(
+                    served, self.catalog, self.blobs, self._notes, self.audit, self._connect, self.loop
+                )
+                known = self._proxies[name] = served, proxy
+            return known[1]
+
+
+def _stored(row: Repository, folder: Path) -> Served:
+    return read_served(row.name, json.loads(row.settings or "{}"), f"the catalog in {folder}", folder=folder)

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from mirror.config.served import Served
 from mirror.models import Hashes
+from mirror.serve.audit import local_actor
 from mirror.serve.blobs import DIGESTS
 from mirror.serve.home import Home
 from mirror.serve.hosted import Claims
@@ -37,8 +39,8 @@ class EmbeddedPublisher:
     Raises ConfigError where there is no such repository.
     """
 
-    def __init__(self, home: Path, name: str) -> None:
-        self._home = Home(home)
+    def __init__(self, home: Path, name: str, declared: Mapping[str, Served] | None = None) -> None:
+        self._home = Home(home, declared)
         self._repository = self._home.hosted(name)
 
     def __enter__(self) -> EmbeddedPublisher:
@@ -61,11 +63,11 @@ class EmbeddedPublisher:
     def url(self) -> str:
         return f"embedded:{self._repository.name}"
 
+    def projects(self) -> Collection[str] | None:
+        return None  # a listing costs no request
+
     def listing(self, project: str) -> Mapping[str, Hashes]:
-        return {
-            file.filename: Hashes((("blake2_256", file.blake2_256), ("md5", file.md5), ("sha256", file.sha256)))
-            for file in self._repository.files(project)
-        }
+        return {file.filename: Hashes((("sha256", file.sha256),)) for file in self._repository.files(project)}
 
     def digest(self, project: str, filename: str) -> str | None:
         file = self._repository.file(filename)
@@ -79,4 +81,6 @@ class EmbeddedPublisher:
 
     def upload(self, upload: FileToAdd) -> None:
         digests = {algorithm: digest for algorithm, digest in upload.hashes if algorithm in DIGESTS}
-        self._repository.add(upload.path, upload.filename, Claims(upload.project, upload.version, digests))
+        self._repository.add(
+            upload.path, upload.filename, Claims(upload.project, upload.version, digests), actor=local_actor()
+        )

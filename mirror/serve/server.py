@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from mirror.config.served import ServeSettings
 from mirror.errors import StorageError
+from mirror.serve.access import Access
 from mirror.serve.app import FILE_LIMIT, UPLOAD_TIMEOUT, make_app
-from mirror.serve.home import Home
+from mirror.serve.home import PYPI, Home, plain_client
+from mirror.serve.proxy import Connect
+from mirror.serve.tls import check_certificates
+from mirror.serve.users import Users
 
 #: Seconds that an idle connection is kept: longer than airgap's own client keeps one, so that it is the client who
 #: closes, and no upload meets a connection that is just being closed.
@@ -38,14 +44,22 @@ class Running:
         return f"{self.repository_url(name)}simple/"
 
 
-def serve(home: Path, *, host: str, port: int, announce: Callable[[str], None]) -> None:
+def serve(
+    home: Path,
+    *,
+    settings: ServeSettings,
+    announce: Callable[[str], None],
+    remote: str = PYPI,
+    connect: Connect = plain_client,
+) -> None:
     """Serve *home* until SIGINT or SIGTERM; *announce* gets the URL as soon as the server answers.
 
-    Port 0 takes a free one. An address that is taken is a StorageError.
+    Port 0 takes a free one. An address that is taken is a StorageError. *remote* is what the default proxy is for,
+    *connect* makes the clients of proxies.
     """
-    with _listening(host, port) as (listener, url), Home(home) as opened:
+    with _listening(settings) as (listener, url), _opened(home, settings, remote, connect) as opened:
         opened.blobs.sweep()
-        server = _Server(_config(make_app(opened)))
+        server = _Server(_config(_app(opened, settings), settings))
         server.when_started = lambda: announce(url)
         with _signals_end_it():
             server.run(sockets=[listener])
@@ -66,14 +80,19 @@ def _signals_end_it() -> Iterator[None]:
 def running(
     home: Path,
     *,
+    settings: ServeSettings | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
+    remote: str = PYPI,
+    connect: Connect = plain_client,
     file_limit: int = FILE_LIMIT,
     upload_timeout: float = UPLOAD_TIMEOUT,
 ) -> Iterator[Running]:
     """Serve *home* from a thread until the ``with`` block ends. Limits are in bytes and seconds."""
-    with _listening(host, port) as (listener, url), Home(home) as opened:
-        server = _Server(_config(make_app(opened, file_limit=file_limit, upload_timeout=upload_timeout)))
+    settings = replace(settings or ServeSettings(), host=host, port=port)
+    with _listening(settings) as (listener, url), _opened(home, settings, remote, connect) as opened:
+        app = _app(opened, settings, file_limit=file_limit, upload_timeout=upload_timeout)
+        server = _Server(_config(app, settings))
         started = threading.Event()
         server.when_started = started.set
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="airgap-serve", daemon=True)
@@ -88,6 +107,38 @@ def running(
             thread.join()
 
 
+def _opened(home: Path, settings: ServeSettings, remote: str, connect: Connect) -> Home:
+    opened = Home(home, settings.repositories, remote=remote, connect=connect)
+    for name in opened.names():
+        opened.open(name)  # a group that contains itself, or a member that is not there, is an error now
+    return opened
+
+
+def _app(
+    home: Home, settings: ServeSettings, *, file_limit: int = FILE_LIMIT, upload_timeout: float = UPLOAD_TIMEOUT
+) -> ASGIApp:
+    # Without users, whoever reaches a loopback address is the user of this machine; others are anybody.
+    access = Access(
+        Users(home.folder / "users.json"),
+        anonymous_read=settings.anonymous_read,
+        open_writes=_is_loopback(settings.host) and not settings.trusted_proxies,
+    )
+    return make_app(
+        home,
+        access=access,
+        trusted_proxies=settings.trusted_proxies,
+        file_limit=file_limit,
+        upload_timeout=upload_timeout,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class _Server(uvicorn.Server):
     """A server that says when it answers."""
 
@@ -99,7 +150,7 @@ class _Server(uvicorn.Server):
             self.when_started()
 
 
-def _config(app: Starlette) -> uvicorn.Config:
+def _config(app: ASGIApp, settings: ServeSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
@@ -107,13 +158,20 @@ def _config(app: Starlette) -> uvicorn.Config:
         lifespan="off",
         ws="none",
         server_header=False,
+        proxy_headers=False,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
     )
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
+def _listening(settings: ServeSettings) -> Iterator[tuple[socket.socket, str]]:
+    host, port = settings.host, settings.port
+    if settings.tls_cert is not None:
+        check_certificates(settings.tls_cert, settings.tls_key)
+    scheme = "http" if settings.tls_cert is None else "https"
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=512)
@@ -124,4 +182,4 @@ def _listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
         ) from error
     with listener:
         shown = f"[{host}]" if ":" in host else host
-        yield listener, f"http://{shown}:{listener.getsockname()[1]}"
+        yield listener, f"{scheme}://{shown}:{listener.getsockname()[1]}"

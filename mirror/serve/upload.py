@@ -32,12 +32,16 @@ class UploadForm:
     ``feed`` and ``finish`` block on the disk, and raise RefusedError or another IntegrityError as soon as they know.
     """
 
-    def __init__(self, repository: HostedRepository, content_type: str, *, limit: int) -> None:
+    def __init__(
+        self, repository: HostedRepository, content_type: str, *, limit: int, actor: str, part: str = "content"
+    ) -> None:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise RefusedError("An upload is a form of type multipart/form-data with a boundary.", hint=_HOW)
         self._repository = repository
+        self._actor = actor
+        self._part = part
         self._limit = limit
         self._cleanup = ExitStack()
         self._fields: dict[str, str] = {}
@@ -90,16 +94,30 @@ class UploadForm:
         if action != "file_upload":
             raise RefusedError(f"The only :action known here is file_upload, not {str(action)[:80]!r}.", hint=_HOW)
         if self._incoming is None:
-            raise RefusedError("The upload has no file: its part must be called content.", hint=_HOW)
+            raise RefusedError(f"The upload has no file: its part must be called {self._part}.", hint=_HOW)
         name, version = self._fields.get("name"), self._fields.get("version")
         if not name or not version:
             raise RefusedError("The upload does not say name and version.", hint=_HOW)
-        digests = {
+        return self._admit(Claims(name, version, self._claimed()))
+
+    def finish_component(self) -> CatalogFile:
+        """Judge and store what Nexus's REST API calls a component: a file, and nothing said about it."""
+        if not self._ended:
+            raise RefusedError("The upload ended in the middle of the form.", hint="Upload the file again.")
+        return self._admit(Claims())
+
+    def _admit(self, claims: Claims) -> CatalogFile:
+        if self._incoming is None:
+            raise RefusedError(f"The upload has no file: its part must be called {self._part}.", hint=_HOW)
+        return self._repository.admit(self._incoming, self._filename, claims, actor=self._actor)
+
+    def _claimed(self) -> dict[str, str]:
+        """The digests that the fields have named so far."""
+        return {
             algorithm: claimed.lower()
             for algorithm in DIGESTS
             if (claimed := self._fields.get(f"{algorithm}_digest", "").strip())
         }
-        return self._repository.admit(self._incoming, self._filename, Claims(name, version, digests))
 
     def _on_part_begin(self) -> None:
         self._parts += 1
@@ -122,7 +140,7 @@ class UploadForm:
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        self._is_content = self._name == "content"
+        self._is_content = self._name == self._part
         if not self._is_content:
             return
         if self._incoming is not None:
@@ -132,7 +150,7 @@ class UploadForm:
         raw = found[1] if found else options.get(b"filename", b"")
         self._filename = raw.decode("utf-8", "replace")
         check_filename(self._filename)
-        self._incoming = self._cleanup.enter_context(self._repository.incoming())
+        self._incoming = self._cleanup.enter_context(self._repository.incoming(self._claimed()))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         piece = memoryview(data)[start:end]

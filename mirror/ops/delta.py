@@ -1,0 +1,84 @@
+"""What a delta builds on, read from what the user has: a bundle, its manifest, or a receipt from beyond the gap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from mirror.bundle import BundleReader, Manifest, Since
+from mirror.bundle.manifest import MANIFEST_LIMIT
+from mirror.errors import BundleError, StorageError
+from mirror.push.receipt import Receipt, State
+
+#: What a bundle's file name may end with; the rest is its name for people.
+_ENDINGS = (".receipt.json", ".manifest.json", ".json", ".tar.zst", ".zst")
+_THERE = (State.UPLOADED, State.PRESENT)
+
+
+def read_since(path: Path) -> Since:
+    """Read the bundle, manifest or receipt at *path*; a BundleError where it is none of them.
+
+    A receipt confirms what was seen in the repository; a bundle or manifest says what was sent, and is believed.
+    """
+    document = _document(path)
+    if document is None:
+        with BundleReader(path) as reader:
+            return Since.of(reader.manifest, bundle_name(path))
+    if isinstance(document, Manifest):
+        return Since.of(document, bundle_name(path))
+    return since_receipts([(document, bundle_name(path))])
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the bundle at *path*, or the one that *path* itself is."""
+    document = _document(path)
+    if isinstance(document, Receipt):
+        raise BundleError(f"{path} is a receipt, not a bundle or a manifest.")
+    if document is not None:
+        return document
+    with BundleReader(path) as reader:
+        return reader.manifest
+
+
+def since_receipts(receipts: Iterable[tuple[Receipt, str]]) -> Since:
+    """What *receipts*, each with its bundle's name, confirm together; a later one takes back what it does not see."""
+    carriers: dict[tuple[str, str], str] = {}
+    names: dict[str, str] = {}
+    for receipt, name in receipts:
+        names[receipt.bundle] = name
+        for file in receipt.files:
+            key = file.filename, file.sha256
+            if file.state in _THERE:
+                carriers.setdefault(key, receipt.bundle)
+            else:
+                carriers.pop(key, None)
+    return Since(carriers, names)
+
+
+def bundle_name(path: Path) -> str:
+    """The name of a bundle, without what its file name, its manifest's or its receipt's ends with."""
+    name = path.name
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return "".join(letter for letter in name if letter.isprintable())
+
+
+def _document(path: Path) -> Manifest | Receipt | None:
+    """The manifest or receipt that *path* is, or None where it is no JSON and so may be a bundle."""
+    try:
+        with path.open("rb") as stream:
+            if stream.read(1) != b"{":
+                return None
+            stream.seek(0)
+            data = stream.read(MANIFEST_LIMIT + 1)
+    except OSError as error:
+        raise StorageError(f"{path} can't be read: {error.strerror or error}.") from error
+    try:
+        keys = json.loads(data)
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON: {error}.") from error
+    try:
+        return Manifest.from_bytes(data) if "format" in keys else Receipt.from_json(data)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}", hint=error.hint) from error

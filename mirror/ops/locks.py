@@ -1,0 +1,298 @@
+"""A plan from a lock: its packages, its files, its digests, and no second opinion.
+
+The resolver still runs over each target, with every package of the lock as a line of its own and the lock's files as
+the only ones there are. So what is missing is found, and what building the sdists needs is resolved under the same
+digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+
+from mirror.errors import HashMismatchError, ResolutionError
+from mirror.index.client import IndexClient
+from mirror.lockfiles import Lock
+from mirror.lockfiles.lock import Locked, Selected, chains, check_python, choose
+from mirror.models import (
+    Difference,
+    Event,
+    File,
+    Hashes,
+    Plan,
+    Reporter,
+    RequirementLine,
+    RequirementSet,
+    Stage,
+    Target,
+    TargetPlan,
+)
+from mirror.ops.connect import Connected
+from mirror.resolver import Index, MetadataSource, ProjectPage, Resolution
+from mirror.resolver.dependencies import Markers
+from mirror.targets import Ranks
+
+_AGAIN = "Lock again, or bring along what is missing with --include."
+
+
+def with_digests(wanted: RequirementSet, lock: Lock) -> RequirementSet:
+    """Let the digests of *lock* hold for everything, build environments included (pip's ``--require-hashes``)."""
+    allowed: dict[NormalizedName, dict[str, None]] = {}
+    for package in lock.packages:
+        for file in package.files:
+            allowed.setdefault(package.project, {}).update(dict.fromkeys(_texts(file)))
+    lines = (
+        RequirementLine(Requirement(project), lock.name, tuple(hashes)) for project, hashes in allowed.items() if hashes
+    )
+    return replace(
+        wanted,
+        constraints=(*wanted.constraints, *lines),
+        require_hashes=wanted.require_hashes or any(allowed.values()),
+    )
+
+
+def proof_lines(plan: TargetPlan, wanted: RequirementSet) -> RequirementSet:
+    """What an installer is told on the other side: every project of *plan* by its version."""
+    lines = tuple(_line(pin.project, pin.version, pin.extras, [pin.file], "the lock") for pin in plan.pins)
+    return replace(wanted, requirements=lines)
+
+
+class LockedPlans:
+    """Makes the plan of every target that *lock* is used on.
+
+    *index* is asked for what the lock does not have: where a file is, and what builds need. With *look_up* it is also
+    asked where the files are that the lock has a URL for.
+    """
+
+    def __init__(
+        self,
+        lock: Lock,
+        wanted: RequirementSet,
+        at: Connected,
+        index: Index,
+        metadata: MetadataSource,
+        report: Reporter,
+        *,
+        look_up: bool = False,
+    ) -> None:
+        self._lock = lock
+        self._wanted = wanted
+        self._at = at
+        self._index = index
+        self._metadata = metadata
+        self._report = report
+        self._look_up = look_up
+        self._own = frozenset(line.project for line in wanted.requirements)
+        self._located: dict[NormalizedName, dict[str, tuple[File, ...]]] = {}
+        self._clients: dict[str, IndexClient] = {}
+
+    def plan(self, targets: Sequence[Target], *, eager: bool) -> Plan:
+        """Choose for every target; with *eager*, files are fetched before their metadata is read.
+
+        Raises a ResolutionError that names what the lock lacks for a target and the chain that leads there, a
+        HashMismatchError where an index has another file than the lock.
+        """
+        self._report(Event("begin", Stage.RESOLVE, items=len(targets)))
+        chosen = [(target, self._choose(target)) for target in targets]
+        if eager:
+            self._at.fetcher.fetch(
+                {file.filename: file for _, (_, files) in chosen for file in files.values()}.values()
+            )
+        plans: list[Plan] = []
+        for target, (selected, files) in chosen:
+            plans.append(self._plan(target, selected, files))
+            self._report(Event("advance", Stage.RESOLVE, target.name, items=1))
+        self._report(Event("end", Stage.RESOLVE))
+        for client in self._clients.values():
+            client.close()
+        pinned = {pin.file.filename for plan in plans for target in plan.targets for pin in target.every_pin()}
+        extras = {file.filename: file for plan in plans for file in plan.extras if file.filename not in pinned}
+        in_order = tuple(target for plan in plans for target in plan.targets)
+        return Plan(in_order, tuple(extras.values()), tuple(self._differences(in_order)))
+
+    def _choose(self, target: Target) -> tuple[Selected, Mapping[NormalizedName, File]]:
+        """What the lock installs on *target*, own packages excepted, and the file of each package."""
+        selected = self._lock.select(target)
+        ways = _ways(self._lock.name, selected, {package.project: package.requires for package in selected.packages})
+        selected = replace(selected, packages=tuple(p for p in selected.packages if p.project not in self._own))
+        ranks = Ranks(target)
+        found: dict[NormalizedName, File] = {}
+        for package in selected.packages:
+            way = "".join(f"\n  {step}" for step in ways[package.project])
+            if package.elsewhere:
+                raise ResolutionError(
+                    f"{target.name}: {package.project} is locked to {package.elsewhere}, and only files of an index "
+                    f"can be taken from a lock.{way}",
+                    hint="Build a wheel of it, and bring that along with --include.",
+                )
+            file = choose(package, ranks, self._wanted.format_control)
+            if file is None:
+                names = ", ".join(sorted(each.filename for each in package.files)[:3]) or "no file"
+                raise ResolutionError(
+                    f"{target.name}: {self._lock.name} has no file of {package.project} {package.version} for this "
+                    f"target; it has {names}{', …' if len(package.files) > 3 else ''}.{way}",
+                    hint="Lock again for this target too, or leave it out.",
+                )
+            located = {each.filename: each for each in self._locate(package)}
+            if file.filename not in located:
+                raise ResolutionError(
+                    f"{target.name}: no index has {file.filename}, which {self._lock.name} names.{way}",
+                    hint="Name the index that has it with --index-url, or lock again.",
+                )
+            found[package.project] = located[file.filename]
+        return selected, found
+
+    def _locate(self, package: Locked) -> tuple[File, ...]:
+        """The files of *package* that there are, each with its URL."""
+        known = self._located.setdefault(package.project, {})
+        if package.version not in known:
+            missing = [file for file in package.files if self._look_up or not file.url]
+            known[package.version] = (
+                *(file for file in package.files if file not in missing),
+                *self._looked_up(package, missing),
+            )
+        return known[package.version]
+
+    def _looked_up(self, package: Locked, missing: Sequence[File]) -> list[File]:
+        wanted = {file.filename: file for file in missing}
+        found: dict[str, File] = {}
+        for page in self._pages(package, missing):
+            for position, filename in enumerate(page.filenames):
+                if filename not in wanted or filename in found:
+                    continue
+                there, locked = page.file(position), wanted[filename]
+                if there.hashes.agrees(locked.hashes) is False:
+                    raise HashMismatchError(
+                        f"{filename} on {page.index} is not the file that {self._lock.name} names: the digests differ.",
+                        hint="Lock again if the index is right, or find out why it has another file.",
+                    )
+                found[filename] = replace(there, hashes=Hashes.of({**dict(there.hashes), **dict(locked.hashes)}))
+        return list(found.values())
+
+    def _pages(self, package: Locked, missing: Sequence[File]) -> Sequence[ProjectPage]:
+        index = next((file.index for file in missing if file.index), "")
+        if self._look_up or not index:
+            return self._index.pages(package.project)
+        if index not in self._clients:
+            self._clients[index] = IndexClient(self._at.client, self._at.store, indexes=[index])
+        return self._clients[index].pages(package.project)
+
+    def _plan(self, target: Target, selected: Selected, files: Mapping[NormalizedName, File]) -> Plan:
+        files = self._checked(target, selected, files)
+        pages: dict[NormalizedName, _Page] = {}
+        lines: list[RequirementLine] = []
+        for package in selected.packages:
+            chosen = files[package.project]
+            offered = tuple(chosen if file.filename == chosen.filename else file for file in self._locate(package))
+            pages[package.project] = _Page(offered)
+            lines.append(_line(package.project, package.version, package.extras, offered, self._lock.name))
+        index = _LockedIndex(pages, self._index)
+        wanted = replace(self._wanted, requirements=(*lines, *self._wanted.requirements))
+        with Resolution(wanted, index, self._metadata, report=self._warn) as resolution:
+            plan = resolution.plan([target])
+        (mine,) = plan.targets
+        ways = _ways(self._lock.name, selected, {pin.project: pin.requires for pin in mine.pins})
+        pins = tuple(
+            pin if pin.project in self._own else replace(pin, chain=ways.get(pin.project, pin.chain))
+            for pin in mine.pins
+        )
+        return replace(plan, targets=(replace(mine, pins=pins),))
+
+    def _warn(self, event: Event) -> None:
+        if event.kind == "warning":
+            self._report(event)
+
+    def _checked(
+        self, target: Target, selected: Selected, files: Mapping[NormalizedName, File]
+    ) -> dict[NormalizedName, File]:
+        """Refuse a lock that lacks what its packages require, or has a package that is not for this Python.
+
+        Returns the files with their Requires-Python, which few locks have.
+        """
+        checked: dict[NormalizedName, File] = {}
+        markers = Markers(target)
+        have = {*files, *self._own}
+        ways: dict[NormalizedName, tuple[str, ...]] | None = None
+        for package in selected.packages:
+            metadata = self._metadata.read(files[package.project])
+            check_python(f"{package.project} {package.version}", metadata.requires_python, target)
+            file = files[package.project]
+            checked[package.project] = replace(file, requires_python=file.requires_python or metadata.requires_python)
+            for requirement in metadata.requires_dist:
+                name = canonicalize_name(requirement.name)
+                if name in have or not any(markers.hold(requirement.marker, extra) for extra in ("", *package.extras)):
+                    continue
+                if ways is None:
+                    edges = {package.project: package.requires for package in selected.packages}
+                    ways = _ways(self._lock.name, selected, edges)
+                way = "".join(f"\n  {step}" for step in ways[package.project])
+                raise ResolutionError(
+                    f"{target.name}: {self._lock.name} lacks {requirement.name}, which {package.project} "
+                    f"{package.version} requires.{way}\n  {package.project} {package.version}: {requirement}",
+                    hint=_AGAIN,
+                )
+        return checked
+
+    def _differences(self, plans: Iterable[TargetPlan]) -> Iterable[Difference]:
+        versions: dict[NormalizedName, dict[str, str]] = {}
+        for plan in plans:
+            for pin in plan.pins:
+                versions.setdefault(pin.project, {})[plan.target.name] = pin.version
+        for project, by_target in sorted(versions.items()):
+            if len(set(by_target.values())) > 1:
+                yield Difference(
+                    project, by_target, (f"{self._lock.name} has another version of it for some targets.",)
+                )
+
+
+def _ways(
+    name: str, selected: Selected, requires: Mapping[NormalizedName, Sequence[NormalizedName]]
+) -> dict[NormalizedName, tuple[str, ...]]:
+    versions = {package.project: package.version for package in selected.packages}
+    return chains(name, versions, requires, selected.roots)
+
+
+def _line(
+    project: NormalizedName, version: str, extras: Sequence[NormalizedName], files: Iterable[File], origin: str
+) -> RequirementLine:
+    asked = f"[{','.join(extras)}]" if extras else ""
+    hashes = tuple(text for file in files for text in _texts(file))
+    return RequirementLine(Requirement(f"{project}{asked}=={version}"), origin, hashes)
+
+
+def _texts(file: File) -> list[str]:
+    return [f"{algorithm}:{digest}" for algorithm, digest in file.hashes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What a lock has of a project, as an index would show it."""
+
+    files: tuple[File, ...]
+    status: tuple[str, str] = ("active", "")
+
+    @property
+    def index(self) -> str:
+        return next((file.index for file in self.files if file.index), "")
+
+    @property
+    def filenames(self) -> Sequence[str]:
+        return [file.filename for file in self.files]
+
+    def file(self, position: int) -> File:
+        return self.files[position]
+
+
+@dataclass(frozen=True, slots=True)
+class _LockedIndex:
+    """The lock's own files; only what is not in it comes from the index *behind*, which build environments need."""
+
+    pages_of: Mapping[NormalizedName, _Page]
+    behind: Index
+
+    def pages(self, project: NormalizedName) -> Sequence[ProjectPage]:
+        mine = self.pages_of.get(project)
+        return self.behind.pages(project) if mine is None else (mine,)

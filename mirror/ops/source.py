@@ -1,0 +1,228 @@
+"""What is pushed: a bundle in a file or in a pipe, or wheels and sdists as they lie in folders."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from mirror.errors import HashMismatchError, MetadataError, StorageError, UsageError
+from mirror.filenames import SDIST_ENDINGS, split_filename
+from mirror.models import Reporter, silent
+
+if TYPE_CHECKING:
+    from mirror.bundle import BundleReader
+    from mirror.bundle.manifest import Manifest
+    from mirror.push.publisher import Source
+
+_CHUNK = 2**20
+_DISTRIBUTIONS = (".whl", *SDIST_ENDINGS)
+
+
+@contextmanager
+def opened(paths: Sequence[Path], report: Reporter = silent, *, stdin: BinaryIO | None = None) -> Iterator[Source]:
+    """Open what the command line names: one bundle, ``-`` for a bundle on *stdin*, or distribution files and folders.
+
+    A bundle's digest is computed from here on, in the background. Raises a UsageError for anything else, a BundleError
+    where a bundle can't be read.
+    """
+    if stdin is not None and [str(path) for path in paths] == ["-"]:
+        with _piped(stdin) as path, _bundle(path, report) as bundle:
+            yield bundle
+    elif len(paths) == 1 and not paths[0].is_dir() and not paths[0].name.endswith(_DISTRIBUTIONS):
+        with _bundle(paths[0], report) as bundle:
+            yield bundle
+    else:
+        yield DistributionFiles(distribution_files(paths))
+
+
+@contextmanager
+def _bundle(path: Path, report: Reporter) -> Iterator[_Bundle]:
+    from mirror.bundle import BundleReader
+
+    with BundleReader(path) as reader:
+        bundle = _Bundle(reader, report)
+        try:
+            yield bundle
+        finally:
+            bundle.close()
+
+
+class _Bundle:
+    """A bundle whose check began when it was opened: it takes no Python to speak of, and the network stack loads."""
+
+    def __init__(self, reader: BundleReader, report: Reporter) -> None:
+        self._reader = reader
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._check, args=(report,), name="airgap-check")
+        self._thread.start()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._reader.manifest
+
+    def check(self, stop: threading.Event, report: Reporter = silent) -> None:
+        """Wait for the result of the check that is under way; *stop* is not needed to end it, :meth:`close` does."""
+        while self._thread.is_alive() and not stop.is_set():
+            self._thread.join(0.05)
+        if self._error is not None:
+            raise self._error
+
+    def spool(self, project: str, folder: Path) -> list[Path]:
+        return self._reader.spool(project, folder)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _check(self, report: Reporter) -> None:
+        try:
+            self._reader.check(self._stop, report)
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._error = error
+
+
+@contextmanager
+def _piped(stream: BinaryIO) -> Iterator[Path]:
+    """Keep what comes through a pipe in a temporary file while it is used: its manifest is found from behind."""
+    with tempfile.TemporaryDirectory(prefix="airgap-pipe-") as folder:
+        path = Path(folder, "standard-input.tar.zst")
+        try:
+            with path.open("xb") as target:
+                shutil.copyfileobj(stream, target, _CHUNK)
+        except OSError as error:
+            raise StorageError(
+                f"No room for the bundle from the pipe in {folder}: {error.strerror}.",
+                hint="Set TMPDIR to a folder with more space, or push the bundle from a file.",
+            ) from error
+        yield path
+
+
+def distribution_files(paths: Sequence[Path]) -> list[Path]:
+    """Every wheel and sdist among *paths* and in the folders among them, sorted by name.
+
+    Signatures (``.asc``) and metadata beside them are passed over, as twine does; anything else is a UsageError, and so
+    are two files of one name, and none at all.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        for file in inside:
+            if file.name.endswith(_DISTRIBUTIONS):
+                if file.name in found:
+                    raise UsageError(f"{found[file.name]} and {file} have the same name.")
+                found[file.name] = file
+            elif file is path and not file.name.endswith((".asc", ".metadata", ".attestation")):
+                raise UsageError(
+                    f"{file} is neither a bundle nor a wheel nor an sdist.",
+                    hint="A bundle goes alone; files of other kinds can't be uploaded.",
+                )
+    if not found:
+        raise UsageError(f"No wheel and no sdist in {', '.join(map(str, paths))}.")
+    return [found[name] for name in sorted(found)]
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionFile:
+    """A wheel or sdist on the disk as push wants it; ``carrier`` is None: it is at hand."""
+
+    filename: str
+    project: str
+    version: str
+    size: int
+    sha256: str
+    requires: tuple[str, ...] = ()
+    carrier: str | None = None
+
+
+@dataclass(frozen=True)
+class FileList:
+    """What takes the manifest's place; ``identity`` is the SHA-256 over the files' digests and names, sorted."""
+
+    files: tuple[DistributionFile, ...]
+    since: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        lines = (f"{file.sha256}  {file.filename}\n" for file in self.files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class DistributionFiles:
+    """Wheels and sdists as a push's source. Each is hashed when it is opened, and again while it is copied to be sent.
+
+    They are ordered by what their own metadata requires, whatever the marker or extra.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = {path.name: path for path in paths}
+        self.manifest = FileList(tuple(map(_described, paths)))
+
+    def check(self, stop: threading.Event, report: Reporter = silent) -> None:
+        """Nothing to do: the digests are those of the files as they are."""
+
+    def spool(self, project: str, folder: Path) -> list[Path]:
+        """Copy the files of *project*: what was compared is what is sent, whoever writes to them meanwhile."""
+        found: list[Path] = []
+        for file in self.manifest.files:
+            if file.project == project:
+                target = folder / file.filename
+                if _copy(self._paths[file.filename], target) != file.sha256:
+                    raise HashMismatchError(f"{self._paths[file.filename]} was changed while it was being pushed.")
+                found.append(target)
+        return found
+
+
+def read_metadata(path: Path) -> bytes:
+    """The METADATA of the wheel or the PKG-INFO of the sdist at *path*; a MetadataError where it has none."""
+    from mirror.metadata.sdist import sdist_metadata
+    from mirror.metadata.wheel import wheel_metadata
+
+    extract = wheel_metadata if path.name.endswith(".whl") else sdist_metadata
+    with path.open("rb") as stream:
+        return extract(stream, path.name)
+
+
+def _described(path: Path) -> DistributionFile:
+    parts = split_filename(path.name)
+    if parts is None:
+        raise UsageError(f"{path} does not have the name of a wheel or an sdist.")
+    try:
+        requires = _requires(read_metadata(path))
+    except MetadataError as error:
+        raise UsageError(f"{path} can't be uploaded: {error}", hint=error.hint) from error
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+    return DistributionFile(path.name, parts.project, parts.version, path.stat().st_size, _sha256(path), requires)
+
+
+def _requires(raw: bytes) -> tuple[str, ...]:
+    from packaging.utils import canonicalize_name
+
+    head = raw.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("utf-8", "replace")
+    names = re.findall(r"^Requires-Dist:\s*([A-Za-z0-9][A-Za-z0-9._-]*)", head, re.MULTILINE | re.IGNORECASE)
+    return tuple(sorted({canonicalize_name(name) for name in names}))
+
+
+def _sha256(path: Path) -> str:
+    return _copy(path, Path(os.devnull))
+
+
+def _copy(path: Path, target: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as source, target.open("wb", buffering=0) as sink:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[sink.write(view) :]
+    return digest.hexdigest()

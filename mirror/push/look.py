@@ -1,0 +1,77 @@
+"""What a repository shows of a bundle's projects, read with as few requests as can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from mirror.models import Event, Hashes, Reporter, Stage
+from mirror.push.plan import undecided
+from mirror.push.publisher import Publisher, SourceFile
+
+_LOOKERS = 16
+# With fewer projects than this, the root page is no saving.
+_FEW = 8
+# So many of the projects that the root page leaves out are asked for all the same.
+_PROBES = 4
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+def look(publisher: Publisher, files: Sequence[SourceFile], report: Reporter) -> dict[str, dict[str, Hashes]]:
+    """Return what *publisher* shows of every project of *files*: file names and digests, sha256 wherever it has one.
+
+    Where the index shows none for a file, the bytes that the repository serves are hashed. Raises NetworkError where
+    the repository can't be read.
+    """
+    projects = sorted({file.project for file in files})
+    report(Event("begin", Stage.LOOK, publisher.url, items=len(projects)))
+    listings: dict[str, dict[str, Hashes]] = {}
+
+    def read(names: Sequence[str]) -> None:
+        for project, listing in each(names, publisher.listing):
+            listings[project] = dict(listing)
+            report(Event("advance", Stage.LOOK, project, items=1))
+
+    absent = _left_out(publisher, projects)
+    # A root page that does not know its own projects is of no use.
+    probes = absent[:: max(1, len(absent) // _PROBES)][:_PROBES]
+    read(sorted({*projects} - {*absent}) + probes)
+    absent = [project for project in absent if project not in listings]
+    if any(listings[project] for project in probes):
+        read(absent)
+    else:
+        listings.update((project, {}) for project in absent)
+        report(Event("advance", Stage.LOOK, items=len(absent)))
+
+    unclear = undecided(files, listings)
+    if unclear:
+        text = f"{publisher.url} shows {len(unclear)} files without sha256: comparing their bytes."
+        report(Event("info", Stage.LOOK, text))
+    for file, digest in each(unclear, lambda file: publisher.digest(file.project, file.filename)):
+        if digest is None:
+            del listings[file.project][file.filename]
+        else:
+            listings[file.project][file.filename] = Hashes((("sha256", digest),))
+    report(Event("end", Stage.LOOK))
+    return listings
+
+
+def each(items: Iterable[ItemT], function: Callable[[ItemT], ResultT]) -> list[tuple[ItemT, ResultT]]:
+    """``(item, function(item))`` for all *items*, many at a time; the first error ends it."""
+    todo = list(items)
+    if not todo:
+        return []
+    executor = ThreadPoolExecutor(min(_LOOKERS, len(todo)), thread_name_prefix="airgap-look")
+    try:
+        return list(zip(todo, executor.map(function, todo), strict=True))
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _left_out(publisher: Publisher, projects: Sequence[str]) -> list[str]:
+    """The *projects* that the repository's list of all projects does not name; none where it has no such list."""
+    known = publisher.projects() if len(projects) > _FEW else None
+    return [] if known is None else [project for project in projects if project not in known]

@@ -1,0 +1,93 @@
+"""What became of every file of a push so far, and why the push stopped where it did."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+
+from mirror import __version__
+from mirror.errors import AirgapError, AuthError
+from mirror.models import Hashes
+from mirror.push.publisher import SourceFile, SourceManifest
+from mirror.push.receipt import Receipt, ReceiptFile, State
+
+THERE = (State.UPLOADED, State.PRESENT)
+
+
+class Outcomes:
+    """The state of one push. Worker threads write to it, each file by one of them; a file without one was not tried.
+
+    ``sent`` has the digests of every file whose upload was tried. ``stop`` is set where nothing may begin any more.
+    """
+
+    def __init__(self, manifest: SourceManifest) -> None:
+        self.files: Mapping[str, SourceFile] = {file.filename: file for file in manifest.files}
+        self.sent: dict[str, Hashes] = {}
+        self.stop = threading.Event()
+        self._identity = manifest.identity
+        self._started = _now()
+        self._found: dict[str, tuple[State, str]] = {}
+        self._blocked: Mapping[str, str] = {}
+        self._halted_by: AirgapError | None = None
+
+    def set(self, filename: str, state: State, reason: str = "") -> None:
+        self._found[filename] = state, reason
+
+    def state(self, filename: str) -> State:
+        """The state of a file, FAILED where it was not tried."""
+        return self._found.get(filename, (State.FAILED, ""))[0]
+
+    def block(self, blocked: Mapping[str, str]) -> None:
+        """Remember the projects that could not begin, each with the one that it requires and that failed."""
+        self._blocked = blocked
+
+    def halt(self, error: AirgapError) -> None:
+        """Begin nothing any more: what follows would fail in the same way."""
+        if self._halted_by is None:
+            self._halted_by = error
+        self.stop.set()
+
+    @property
+    def hint(self) -> str:
+        """What to do about a push that is not complete."""
+        error = self._halted_by
+        again = "Run the same command again: it goes on with what is missing."
+        if isinstance(error, AuthError) and any(state is State.UPLOADED for state, _ in self._found.values()):
+            return f"The credentials worked until then: they have expired or were revoked. Renew them. {again}"
+        return (error.hint if error is not None else "") or again
+
+    def first_cause(self, failed: Sequence[ReceiptFile]) -> str:
+        """The reason of the first of *failed* that was tried, if any was."""
+        return next((file.reason for file in failed if file.filename in self._found), failed[0].reason)
+
+    def receipt(self, repository: str) -> Receipt:
+        """What is known now."""
+        return Receipt(
+            tool=f"airgap {__version__}",
+            repository=repository,
+            bundle=self._identity,
+            started=self._started,
+            finished=_now(),
+            files=tuple(
+                ReceiptFile(
+                    name,
+                    file.project,
+                    file.version,
+                    file.size,
+                    file.sha256,
+                    *self._found.get(name, self._untried(file)),
+                )
+                for name, file in sorted(self.files.items())
+            ),
+        )
+
+    def _untried(self, file: SourceFile) -> tuple[State, str]:
+        if self._halted_by is not None:
+            return State.FAILED, f"not tried: stopped after this: {self._halted_by}"
+        cause = self._blocked.get(file.project)
+        return State.FAILED, f"not tried: it requires {cause}, which failed" if cause else "not tried"
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,91 @@
+"""Proof after the last upload: the index shows every file, and the repository serves its bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from mirror.errors import AirgapError, NetworkError
+from mirror.models import Event, Hashes, Reporter, Stage
+from mirror.push.look import each
+from mirror.push.outcomes import THERE, Outcomes
+from mirror.push.publisher import Publisher, SourceFile
+from mirror.push.receipt import State
+
+#: For :func:`verify_downloads`: all of them.
+ALL = -1
+
+_Page = Mapping[str, Hashes] | AirgapError
+
+
+def read_back(publisher: Publisher, outcomes: Outcomes, wait: float, report: Reporter) -> None:
+    """Compare the index with what was sent until it shows everything, for *wait* seconds at most.
+
+    Only projects that something was sent for are asked about. Where a question fails for good, it is not repeated.
+    """
+    missing = [outcomes.files[name] for name in outcomes.sent]
+    report(Event("begin", Stage.READ_BACK, publisher.url, items=len(missing)))
+    deadline = time.monotonic() + wait
+    pause = 0.1
+    pages: dict[str, _Page] = {}
+
+    def page(project: str) -> _Page:
+        try:
+            return publisher.listing(project)
+        except NetworkError as error:
+            return error
+
+    while missing:
+        pages = dict(each({file.project for file in missing}, page))
+        missing = [file for file in missing if not _seen(file, pages[file.project], outcomes, report)]
+        final = all(isinstance(found, AirgapError) and not found.retryable for found in pages.values())
+        if not missing or final or time.monotonic() + pause > deadline:
+            break
+        time.sleep(pause)
+        pause = min(pause * 2, 5.0)
+    for file in missing:
+        if outcomes.state(file.filename) is State.UPLOADED:
+            found = pages[file.project]
+            why = f": {found}" if isinstance(found, AirgapError) else "."
+            reason = f"the repository accepted it, but does not show it in its index{why}"
+            outcomes.set(file.filename, State.FAILED, reason)
+    report(Event("end", Stage.READ_BACK))
+
+
+def verify_downloads(publisher: Publisher, outcomes: Outcomes, number: int, report: Reporter) -> None:
+    """Fetch the *number* largest files that are there (ALL: every one) and hash what the repository serves."""
+    there = [file for file in outcomes.files.values() if outcomes.state(file.filename) in THERE]
+    there.sort(key=lambda file: (-file.size, file.filename))
+    chosen = there if number == ALL else there[:number]
+    if not chosen:
+        return
+    report(Event("begin", Stage.VERIFY, publisher.url, items=len(chosen), bytes=sum(file.size for file in chosen)))
+
+    def check(file: SourceFile) -> None:
+        try:
+            digest = publisher.digest(file.project, file.filename)
+        except NetworkError as error:
+            outcomes.set(file.filename, State.FAILED, f"it can't be fetched: {error}")
+        else:
+            if digest is None:
+                outcomes.set(file.filename, State.FAILED, "the index shows it, but the repository does not serve it")
+            elif digest != file.sha256:
+                outcomes.set(file.filename, State.CONFLICT, f"the repository serves bytes with sha256 {digest}")
+        report(Event("advance", Stage.VERIFY, file.filename, items=1, bytes=file.size))
+
+    each(chosen, check)
+    report(Event("end", Stage.VERIFY))
+
+
+def _seen(file: SourceFile, page: _Page, outcomes: Outcomes, report: Reporter) -> bool:
+    """Settle the outcome of a file that was sent by what the index shows of it; False where it shows nothing."""
+    if isinstance(page, AirgapError) or file.filename not in page:
+        return False
+    state = outcomes.state(file.filename)
+    same = page[file.filename].agrees(outcomes.sent[file.filename])
+    if same is False:
+        outcomes.set(file.filename, State.CONFLICT, "the index shows another digest for it")
+    elif state is State.UPLOADED or (state is State.FAILED and same):
+        outcomes.set(file.filename, State.UPLOADED)
+    report(Event("advance", Stage.READ_BACK, file.filename, items=1))
+    return True

@@ -1,0 +1,155 @@
+"""What Nexus's REST API shows of components and assets, as JSON."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import groupby
+
+from packaging.utils import canonicalize_name
+
+from mirror.errors import ConfigError
+from mirror.serve.catalog import Catalog, CatalogFile
+from mirror.serve.home import Home
+from mirror.serve.repository import file_path
+
+_PAGE = 50
+_BATCH = 500
+_START = "", "", ""
+_KNOWN = frozenset({"repository", "continuationToken", "format", "name", "version", "q", "sha256", "sort", "direction"})
+
+Place = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which files are wanted, from where in the order of repository, project and name. Texts may have ``*``."""
+
+    catalog: Catalog
+    repository: str
+    holders: tuple[str, ...]
+    after: Place
+    name: str
+    version: str
+    words: str
+    sha256: str
+
+    @classmethod
+    def of(cls, home: Home, parameters: Mapping[str, str]) -> Query:
+        """Read a request's parameters; a ConfigError says what is wrong with them."""
+        unknown = sorted(set(parameters) - _KNOWN)
+        if unknown:
+            raise ConfigError(f"{unknown[0][:80]!r} is not known here.", hint=f"Known: {', '.join(sorted(_KNOWN))}.")
+        repository = parameters.get("repository", "")
+        names = [repository] if repository else home.names()
+        holders = [holder for name in names for holder in home.holders(name)]
+        if parameters.get("format", "pypi") != "pypi":
+            holders = []
+        name = parameters.get("name", "")
+        return cls(
+            catalog=home.catalog,
+            repository=repository,
+            holders=tuple(dict.fromkeys(holders)),
+            after=_place(parameters.get("continuationToken", "")),
+            name=name if "*" in name else canonicalize_name(name),
+            version=parameters.get("version", ""),
+            words=parameters.get("q", ""),
+            sha256=parameters.get("sha256", ""),
+        )
+
+    def files(self) -> Iterator[tuple[str, CatalogFile]]:
+        """The files that fit, read as they are taken."""
+        after = self.after
+        while batch := self.catalog.listed(self.holders, after=after, limit=_BATCH):
+            for repository, file in batch:
+                after = repository, file.project, file.filename
+                if self._fits(file):
+                    yield repository, file
+
+    def _fits(self, file: CatalogFile) -> bool:
+        pairs = (self.name, file.project), (self.version, file.version), (self.sha256, file.sha256)
+        exact = all(not wanted or fnmatchcase(found, wanted) for wanted, found in pairs)
+        return exact and (not self.words or fnmatchcase(file.project, f"*{self.words.lower()}*"))
+
+
+def components(query: Query, base: str) -> object:
+    """A page of components: the files of one version of one project together. *base* is the server's URL."""
+    items: list[object] = []
+    last: Place = _START
+    # All files of a project stand together, but not those of a version: a page ends between two projects.
+    for (repository, project), group in groupby(query.files(), key=lambda pair: (pair[0], pair[1].project)):
+        if len(items) >= _PAGE:
+            return _page(items, last)
+        versions: dict[str, list[CatalogFile]] = {}
+        for _, file in group:
+            versions.setdefault(file.version, []).append(file)
+            last = repository, project, file.filename
+        items += [_component(query, base, repository, project, each) for each in versions.items()]
+    return _page(items, None)
+
+
+def assets(query: Query, base: str) -> object:
+    """A page of assets: files."""
+    items: list[object] = []
+    last: Place = _START
+    for repository, file in query.files():
+        if len(items) >= _PAGE:
+            return _page(items, last)
+        items.append(_asset(query, base, repository, file))
+        last = repository, file.project, file.filename
+    return _page(items, None)
+
+
+def _page(items: list[object], last: Place | None) -> object:
+    token = None if last is None else base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
+    return {"items": items, "continuationToken": token}
+
+
+def _place(token: str) -> Place:
+    if not token:
+        return _START
+    try:
+        repository, project, filename = json.loads(base64.urlsafe_b64decode(token))
+        return str(repository), str(project), str(filename)
+    except (ValueError, TypeError, binascii.Error):
+        raise ConfigError("That continuationToken was not given out by this server.") from None
+
+
+def _component(
+    query: Query, base: str, repository: str, project: str, version: tuple[str, Iterable[CatalogFile]]
+) -> object:
+    return {
+        "id": _identity(repository, project, version[0]),
+        "repository": query.repository or repository,
+        "format": "pypi",
+        "group": None,
+        "name": project,
+        "version": version[0],
+        "assets": [_asset(query, base, repository, file) for file in version[1]],
+    }
+
+
+def _asset(query: Query, base: str, repository: str, file: CatalogFile) -> object:
+    shown = query.repository or repository
+    path = file_path(file.project, file.version, file.filename)
+    digests = {"sha256": file.sha256, **({"md5": file.md5} if file.md5 else {})}
+    return {
+        "downloadUrl": f"{base}/repository/{shown}/{path}",
+        "path": f"packages/{file.project}/{file.version}/{file.filename}",
+        "id": _identity(repository, file.project, file.filename),
+        "repository": shown,
+        "format": "pypi",
+        "checksum": digests,
+        "contentType": "application/octet-stream",
+        "lastModified": file.upload_time,
+        "fileSize": file.size,
+        "pypi": {"name": file.project, "version": file.version, "summary": file.summary or ""},
+    }
+
+
+def _identity(*parts: str) -> str:
+    return base64.urlsafe_b64encode(":".join(parts).encode()).decode().rstrip("=")

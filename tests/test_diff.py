@@ -1,0 +1,73 @@
+"""What ``airgap diff`` says about two bundles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mirror.bundle import Manifest, Since, as_delta, prepare, write_bundle
+from mirror.cli.diff import diff as command
+from mirror.ops.diff import diff
+from mirror.store import Store
+from tests.bundle_support import Wanted, make_content, target
+from tests.wheelhouse import make_wheel
+
+ALPHA, BETA, BETA_2, GAMMA = make_wheel("alpha"), make_wheel("beta"), make_wheel("beta", "2.0"), make_wheel("gamma")
+OTHER = make_wheel("alpha", requires_python=">=3.8")
+
+
+def manifest(store: Store, *wanted: Wanted, names: tuple[str, ...] = ("cp312-linux",)) -> Manifest:
+    return prepare(make_content(store, wanted, targets=[target(name) for name in names])).manifest
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_added_changed_removed_by_project_and_target(store: Store) -> None:
+    old = manifest(store, Wanted(ALPHA), Wanted(BETA))
+    new = manifest(store, Wanted(BETA_2), Wanted(GAMMA))
+    found = diff(old, new)
+    assert [(change.kind, change.project) for change in found.projects] == [
+        ("removed", "alpha"),
+        ("changed", "beta"),
+        ("added", "gamma"),
+    ]
+    assert [(target.name, target.pins) for target in found.targets] == [
+        ("cp312-linux", (("alpha", "1.0", ""), ("beta", "1.0", "2.0"), ("gamma", "", "1.0")))
+    ]
+    assert sum(change.added_size for change in found.projects) == len(BETA_2.data) + len(GAMMA.data)
+    assert sum(change.removed_size for change in found.projects) == len(ALPHA.data) + len(BETA.data)
+
+
+def test_another_target_and_other_bytes(store: Store) -> None:
+    old = manifest(store, Wanted(ALPHA))
+    new = manifest(store, Wanted(OTHER, ("a", "cp312-linux")), names=("a", "cp312-linux"))
+    found = diff(old, new)
+    assert [file.sha256 for file in found.projects[0].replaced] == [OTHER.sha256]
+    assert [(target.name, target.kind) for target in found.targets] == [("a", "added")]
+
+
+def test_a_delta_differs_by_what_it_names_not_by_what_it_carries(store: Store) -> None:
+    prepared = prepare(make_content(store, [Wanted(ALPHA), Wanted(BETA)]))
+    assert not diff(prepared.manifest, as_delta(prepared, Since.of(prepared.manifest, "")).manifest)
+
+
+def test_the_command(tmp_path: Path, store: Store) -> None:
+    old, new = tmp_path / "old.tar.zst", tmp_path / "new.json"
+    write_bundle(old, make_content(store, [Wanted(ALPHA), Wanted(BETA)]), store)
+    new.write_bytes(manifest(store, Wanted(OTHER), Wanted(BETA_2)).to_bytes())
+    shown = CliRunner().invoke(command, [str(old), str(new)])
+    assert shown.exit_code == 0
+    assert "~  beta   1.0 → 2.0" in shown.output
+    assert f"! {OTHER.filename} has other bytes now" in shown.output
+    assert "0 added, 2 changed, 0 removed" in shown.output
+    document = json.loads(CliRunner().invoke(command, [str(old), str(new), "--json"]).output)
+    assert document["targets"] == [
+        {"target": "cp312-linux", "change": "changed", "pins": {"beta": {"old": "1.0", "new": "2.0"}}}
+    ]
+    assert CliRunner().invoke(command, [str(old), str(old)]).output == "Nothing differs.\n"

@@ -1,0 +1,237 @@
+"""Which files ``airgap pack`` chooses from real indexes, and which go along: indexes, dates, statuses, extras."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirror.bundle import BundleReader, unpack
+from tests.index_support import LINUX, Desk, Warehouse, airgap, warehouse
+from tests.wheelhouse import make_sdist, make_wheel
+
+OLD, NEW = "2024-01-10T12:00:00.000001Z", "2025-06-01T00:00:00Z"
+
+
+@pytest.fixture
+def at() -> Iterator[Warehouse]:
+    with warehouse() as running:
+        yield running
+
+
+@pytest.fixture
+def desk(at: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.chdir(tmp_path)
+    return Desk(tmp_path, at)
+
+
+# Several indexes
+
+
+def test_the_manifest_and_the_sbom_say_which_index(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", requires=["acme-core"]))
+    desk.at.publish(make_wheel("acme-core", "9.0"))
+    desk.at.publish(make_wheel("acme-core", "1.0"), index="own")
+    Path("airgap.toml").write_text(f'[[index]]\nname = "own"\nurl = "{desk.at.url("own")}"\nprojects = ["acme-*"]\n')
+    assert desk.pack("app").pins == {"acme-core": "1.0", "app": "1.0"}
+    indexes = {"acme-core": desk.at.url("own"), "app": desk.at.url()}
+    with BundleReader(desk.bundle) as reader:
+        assert {file.project: file.index for file in reader.manifest.files} == indexes
+        unpack(reader, desk.folder / "out")
+    sbom = json.loads((desk.folder / "out" / "sbom.cdx.json").read_text())
+    comments = {part["name"]: part["externalReferences"][0]["comment"] for part in sbom["components"]}
+    assert comments == {project: f"from {index}" for project, index in indexes.items()}
+    assert not [request for request in desk.at.server.requests if request.path.startswith("/own/app/")]
+    assert not [request for request in desk.at.server.requests if request.path.startswith("/simple/acme-core/")]
+
+
+def test_best_match_is_asked_for_by_name(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", "1.0"))
+    desk.at.publish(make_wheel("app", "2.0"), index="other")
+    more = ("--extra-index-url", desk.at.url("other"))
+    assert desk.pack("app", *more).pins == {"app": "1.0"}
+    assert desk.pack("app", *more, "--index-strategy", "unsafe-best-match").pins == {"app": "2.0"}
+
+
+# Upload times
+
+
+@pytest.mark.parametrize(
+    ("cut", "version"),
+    [
+        ("2024-01-10", "1.0"),
+        ("2024-01-10T12:00:00.000002Z", "1.0"),
+        ("2024-01-10T13:00:00.000002+01:00", "1.0"),
+        ("2024-01-10T12:00:01", "1.0"),
+        ("2025-05-31", "1.0"),
+        ("2025-06-01", "2.0"),
+        ("7d", "2.0"),
+    ],
+)
+def test_files_from_after_the_cut_do_not_exist(desk: Desk, cut: str, version: str) -> None:
+    desk.at.publish(make_wheel("app", "1.0"), time=OLD)
+    desk.at.publish(make_wheel("app", "2.0"), time=NEW)
+    assert desk.pack("app", "--exclude-newer", cut).pins == {"app": version}
+
+
+def test_nothing_is_old_enough(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", "1.0"), time=OLD)
+    ran = desk.pack("app", "--exclude-newer", "2024-01-10T12:00:00.000001Z")
+    assert ran.code == 3
+    assert f"app-1.0-py3-none-any.whl: uploaded {OLD}, excluded by --exclude-newer" in ran.err
+
+
+def test_an_index_without_upload_times(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", "1.0"), time=OLD)
+    desk.at.publish(make_wheel("app", "2.0"))
+    ran = desk.pack("app", "--exclude-newer", "2024-02-01")
+    assert ran.code == 3
+    assert f"{desk.at.url()} shows no upload time for app-2.0-py3-none-any.whl (PEP 700)" in ran.err
+    assert "--exclude-newer-missing" in ran.err
+    for choice, version in (("skip", "1.0"), ("allow", "2.0")):
+        assert (
+            desk.pack("app", "--exclude-newer", "2024-02-01", "--exclude-newer-missing", choice).pins["app"] == version
+        )
+
+
+def test_a_folder_of_wheels_needs_no_upload_times(desk: Desk) -> None:
+    make_wheel("app").save(desk.folder / "wheels")
+    assert desk.pack("app", "--exclude-newer", "7d", "-f", "wheels").pins == {"app": "1.0"}
+
+
+@pytest.mark.parametrize("cut", ["", "soon", "2024-13-01", "7", "999999w", "-1d"])
+def test_a_cut_that_is_none(desk: Desk, cut: str) -> None:
+    ran = desk.pack("app", f"--exclude-newer={cut}")
+    assert (ran.code, "--exclude-newer" in ran.err) == (2, True)
+
+
+# Pre-releases, statuses
+
+
+def test_pre_releases_of_one_project(desk: Desk) -> None:
+    for name in ("app", "other"):
+        desk.at.publish(make_wheel(name, "1.0"))
+        desk.at.publish(make_wheel(name, "2.0rc1"))
+    assert desk.pack("app\nother", "--pre-for", "APP").pins == {"app": "2.0rc1", "other": "1.0"}
+    assert desk.pack("app\nother", "--all-releases", "app,other").pins == {"app": "2.0rc1", "other": "2.0rc1"}
+    assert desk.pack("app\nother", "--pre").pins == {"app": "2.0rc1", "other": "2.0rc1"}
+    assert desk.pack("app", "--pre-for", ":all:").code == 2
+
+
+def test_a_quarantined_project_is_refused(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", requires=["evil"]))
+    desk.at.publish(make_wheel("evil"))
+    desk.at.publish(make_wheel("evil"), index="other")
+    desk.at.page("evil", more={"project-status": {"status": "quarantined", "reason": "malware"}})
+    for strategy in ("first-index", "unsafe-best-match"):
+        ran = desk.pack("app", "--extra-index-url", desk.at.url("other"), "--index-strategy", strategy)
+        assert ran.code == 3
+        assert f"evil is quarantined on {desk.at.url()}: malware" in ran.err
+        assert "because requirements.txt:1 asks for app" in ran.err
+
+
+def test_a_way_around_a_quarantined_project_is_told(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", "1.0"))
+    desk.at.publish(make_wheel("app", "2.0", requires=["evil"]))
+    desk.at.page("evil", more={"project-status": {"status": "quarantined"}})
+    ran = desk.pack("app")
+    assert ran.pins == {"app": "1.0"}
+    assert f"evil is quarantined on {desk.at.url()}. It was passed over." in ran.err
+
+
+@pytest.mark.parametrize("status", ["archived", "deprecated"])
+def test_other_statuses_are_reported(desk: Desk, status: str) -> None:
+    desk.at.publish(make_wheel("app"))
+    desk.at.page("app", more={"project-status": {"status": status, "reason": "old"}})
+    told = {"project": "app", "status": status, "reason": "old", "index": desk.at.url()}
+    assert desk.pack("app").document["statuses"] == [told]
+
+
+# Extras
+
+
+def test_every_wheel_and_every_sdist(desk: Desk) -> None:
+    tags = ["cp312-cp312-manylinux_2_28_x86_64", "cp312-cp312-manylinux2014_x86_64", "cp312-cp312-win_amd64"]
+    for version in ("1.0", "2.0"):
+        for tag in (*tags, "py3-none-any", "cp311-cp311-win_amd64"):
+            desk.at.publish(make_wheel("app", version, tag=tag, requires=["lib"]))
+        desk.at.publish(make_sdist("app", version, metadata_version="1.1"))
+    desk.at.publish(make_wheel("lib"))
+    targets = (*LINUX, "--target", "cp312-win_amd64")
+    plain = desk.pack("app", targets=targets).document
+    assert [file["filename"] for file in plain["files"]] == [
+        f"app-2.0-{tags[0]}.whl", f"app-2.0-{tags[2]}.whl", "lib-1.0-py3-none-any.whl"
+    ]  # fmt: skip
+    assert plain["extras"] == []
+    ran = desk.pack("app", "--all-wheels", "--with-sdists", "--only-binary", ":all:", targets=targets)
+    assert ran.document["extras"] == [f"app-2.0-{tags[1]}.whl", "app-2.0-py3-none-any.whl", "app-2.0.tar.gz"]
+    assert "No sdist to take along of lib 1.0." in ran.err
+    with BundleReader(desk.bundle) as reader:
+        reader.verify()
+        found = {file.filename: file for file in reader.manifest.files_of("app")}
+        assert found["app-2.0.tar.gz"].targets == found["app-2.0.tar.gz"].builds == ()
+        assert found["app-2.0.tar.gz"].chain == ("requirements.txt:1: app",)
+        assert [target.pins for target in reader.manifest.targets] == [{"app": "2.0", "lib": "1.0"}] * 2
+    told = airgap("why", desk.bundle, "app").out
+    assert "goes along with that version; no target installs it" in told
+    assert desk.pack("app", "--all-wheels").document["extras"] == [
+        f"app-2.0-{tags[1]}.whl", "app-2.0-py3-none-any.whl"
+    ]  # fmt: skip
+
+
+def test_extras_obey_the_lock_and_the_cut(desk: Desk) -> None:
+    wheel, sdist = make_wheel("app"), make_sdist("app")
+    desk.at.publish(wheel, time=OLD)
+    desk.at.publish(sdist, time=NEW)
+    assert desk.pack("app", "--with-sdists").document["extras"] == [sdist.filename]
+    assert desk.pack("app", "--with-sdists", "--exclude-newer", "2024-02-01").document["extras"] == []
+    hashes = [f"--hash=sha256:{built.sha256}" for built in (wheel, sdist)]
+    assert desk.pack(f"app==1.0 {hashes[0]}", "--with-sdists").document["extras"] == []
+    assert desk.pack(f"app==1.0 {' '.join(hashes)}", "--with-sdists").document["extras"] == [sdist.filename]
+
+
+# Consistency, why
+
+
+def test_what_had_to_differ_and_why(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", "1.0"))
+    desk.at.publish(make_wheel("app", "2.0"), python=">=3.11")
+    targets = ("--python-version", "3.10", "--python-version", "3.12", "--platform", "linux")
+    (found,) = desk.pack("app; python_version < '3.11'\napp>1; python_version >= '3.11'", targets=targets).document[
+        "differences"
+    ]
+    (old, first), (new, second) = found["versions"].items()
+    assert (first, second) == ("1.0", "2.0")
+    assert found["reasons"] == [
+        f"2.0 not on {old}: requires Python >=3.11",
+        f"1.0 not on {new}: requirements.txt:2 asks for app>1",
+    ]
+
+
+def test_why(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", requires=["mid; sys_platform == 'win32'"]))
+    desk.at.publish(make_wheel("mid", requires=["leaf>=1"]))
+    desk.at.publish(make_wheel("leaf", "1.5"))
+    targets = (*LINUX, "--target", "cp312-win_amd64")
+    assert desk.pack("app", targets=targets).code == 0
+    assert airgap("why", desk.bundle, "Leaf").out.splitlines() == [
+        "leaf 1.5  leaf-1.5-py3-none-any.whl",
+        "  requirements.txt:1: app",
+        "    app 1.0: mid",
+        "      mid 1.0: leaf>=1",
+        "  installed on cp312-win_amd64",
+        f"  from {desk.at.url()}",
+        "needed by mid 1.0 on cp312-win_amd64",
+    ]
+    document = airgap("why", desk.bundle, "leaf", "--json").document
+    assert document["needed-by"] == [{"project": "mid", "version": "1.0", "targets": ["cp312-win_amd64"]}]
+    for arguments, words in (
+        (["ghost"], "has no ghost"),
+        (["leaf", *LINUX], "has no leaf for"),
+        (["leaf", "--target", "x"], "no target x"),
+    ):
+        ran = airgap("why", desk.bundle, *arguments)
+        assert ran.code == 2
+        assert words in ran.err
