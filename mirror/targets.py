@@ -43,6 +43,7 @@ _LINUX = re.compile(
     r"(?:manylinux_2_(?P<glibc>\d+)|(?P<legacy>manylinux(?:2014|2010|1))|musllinux_1_(?P<musl>\d\d?)|linux)_(?P<machine>\w+)\Z"
 )
 _MACOS = re.compile(r"macosx_(?P<major>\d\d)_(?P<minor>\d\d?)_(?P<machine>\w+)\Z")
+_FREE_THREADED = re.compile(r"cp\d+d?td?")
 _SHORT = re.compile(r"(?P<system>linux|windows|macos)(?:-(?P<machine>\w+))?\Z")
 _TRIPLE = re.compile(
     r"(?P<machine>\w+)-(?:(?P<windows>pc-windows-msvc)|(?P<macos>apple-darwin)|"
@@ -59,6 +60,11 @@ class _Python(NamedTuple):
     @property
     def nodot(self) -> str:
         return f"{self.version[0]}{self.version[1]}"
+
+    def tag(self, implementation: str) -> str:
+        """How a target's name begins: ``cp312``, ``cp312.4``, ``cp313t``; a patch version of 0 goes without saying."""
+        patch = self.full.split(".", 2)[2]
+        return f"{implementation}{self.nodot}{'' if patch == '0' else f'.{patch}'}{'t' if self.free_threaded else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +88,14 @@ def make_target(
     ABI, as pip's ``--abi`` does. What can't be understood is a UsageError.
     """
     version = _read_python(python)
-    if any(re.fullmatch(r"cp\d+d?t", abi) for abi in abis):
+    if any(_FREE_THREADED.fullmatch(abi) for abi in abis):
         version = version._replace(free_threaded=True)
     if version.free_threaded and (implementation != "cp" or version.version < (3, 13)):
         raise UsageError(f"There is no free-threaded build of {implementation} {python}.", hint="It came with 3.13.")
     read = [_read_platform(platform) for platform in platforms] or [_host_platform()]
     merged = tuple(dict.fromkeys(tag for platform in read for tag in platform.tags))
-    interpreter = f"{implementation}{version.nodot}{'t' if version.free_threaded else ''}"
     return Target(
-        name=f"{interpreter}-{'.'.join(dict.fromkeys(platform.name for platform in read))}",
+        name=f"{version.tag(implementation)}-{'.'.join(dict.fromkeys(platform.name for platform in read))}",
         tags=tuple(dict.fromkeys(map(str, _tags(version, implementation, list(abis), list(merged), read[0])))),
         markers=_markers(version, implementation, read[0]),
     )
@@ -106,17 +111,12 @@ def product(
     if not pythons and not platforms and implementation == "cp" and not abis:
         return [this_machine()]
     host = default_environment()["python_full_version"].removesuffix("+")
-    found: dict[str, Target] = {}
-    for python in pythons or [host]:
-        for platform in [[platform] for platform in platforms] or [[]]:
-            target = make_target(python, platform, implementation=implementation, abis=abis)
-            if found.setdefault(target.name, target) != target:
-                raise UsageError(
-                    f"Two targets would both be called {target.name}: Python {found[target.name].python} and "
-                    f"{target.python}.",
-                    hint="Name only one of the two Python versions.",
-                )
-    return list(found.values())
+    made = [
+        make_target(python, platform, implementation=implementation, abis=abis)
+        for python in pythons or [host]
+        for platform in [[platform] for platform in platforms] or [[]]
+    ]
+    return list({target.name: target for target in made}.values())
 
 
 def this_machine() -> Target:
@@ -124,9 +124,10 @@ def this_machine() -> Target:
     supported = [str(tag) for tag in tags.sys_tags()]
     environment = default_environment()
     interpreter, abi, _ = supported[0].split("-")
-    threads = "t" if re.fullmatch(r"cp\d+d?td?", abi) else ""
+    version = _read_python(environment["python_full_version"].removesuffix("+"))
+    version = version._replace(free_threaded=bool(_FREE_THREADED.fullmatch(abi)))
     return Target(
-        name=f"{interpreter}{threads}-{_host_platform().name}",
+        name=f"{version.tag(interpreter.rstrip('0123456789'))}-{_host_platform().name}",
         tags=tuple(supported),
         markers=tuple(sorted((key, str(value)) for key, value in environment.items())),
     )
@@ -135,16 +136,92 @@ def this_machine() -> Target:
 def named_target(name: str) -> Target:
     """The target that a name as :attr:`Target.name` has it stands for: ``cp312-win_amd64``, ``cp313t-macos-arm64``.
 
-    The patch version is 0, as in ``make_target("3.12", …)``. Another text is a UsageError.
+    Without a patch version, as in ``cp312.4-win_amd64``, it is 0. Another text is a UsageError.
     """
     interpreter, dash, platforms = name.partition("-")
-    match = re.fullmatch(r"(cp|pp|py)(\d\d+t?)", interpreter)
+    match = re.fullmatch(r"(cp|pp|py)(\d\d+(?:\.\d+(?:(?:a|b|rc)\d+)?)?t?)", interpreter)
     if match is None or not dash:
         raise UsageError(
             f"{name!r} is not the name of a target.",
             hint="It is interpreter and platform, as in cp312-manylinux_2_28_x86_64.",
         )
     return make_target(match[2], platforms.split("."), implementation=match[1])
+
+
+def described_target(document: object, source: str) -> Target:
+    """The machine that ``scripts/describe_target.py`` described; *source* names the file in errors.
+
+    The document holds facts about interpreter and platform; what is missing or makes no sense is a UsageError.
+    """
+    facts = _Facts(document, source)
+    if facts.number("airgap-target") != 1:
+        raise facts.wrong("its format is not known here", "Describe the machine with the script of this airgap.")
+    markers = facts.markers()
+    version = _read_python(markers["python_full_version"].removesuffix("+"))
+    markers["python_full_version"] = version.full
+    abis = facts.texts("abis")
+    version = version._replace(free_threaded=any(map(_FREE_THREADED.fullmatch, abis)))
+    platform = _read_platform(facts.platform(markers["platform_system"]))
+    implementation = facts.text("implementation")
+    return Target(
+        name=f"{version.tag(implementation)}-{platform.name}",
+        tags=tuple(dict.fromkeys(map(str, _tags(version, implementation, abis, list(platform.tags), platform)))),
+        markers=tuple(sorted(markers.items())),
+    )
+
+
+class _Facts:
+    """Reads a description strictly."""
+
+    def __init__(self, document: object, source: str) -> None:
+        self._values = document if isinstance(document, dict) else {}
+        self._source = source
+
+    def wrong(self, reason: str, hint: str = "") -> UsageError:
+        hint = hint or "Make it with: python3 describe_target.py > FILE"
+        return UsageError(f"{self._source} does not describe a target: {reason}.", hint=hint)
+
+    def number(self, key: str) -> int:
+        found = self._values.get(key)
+        if not isinstance(found, int):
+            raise self.wrong(f"{key} is not a number")
+        return found
+
+    def text(self, key: str) -> str:
+        found = self._values.get(key)
+        if not isinstance(found, str) or not found:
+            raise self.wrong(f"{key} is not a text")
+        return found
+
+    def texts(self, key: str) -> list[str]:
+        found = self._values.get(key)
+        if not isinstance(found, list) or not found or not all(isinstance(item, str) and item for item in found):
+            raise self.wrong(f"{key} is not a list of texts")
+        return list(found)
+
+    def markers(self) -> dict[str, str]:
+        found = self._values.get("markers")
+        names = default_environment().keys()
+        if not isinstance(found, dict) or any(not isinstance(found.get(name), str) for name in names):
+            raise self.wrong("markers are not all there")
+        return {name: found[name] for name in names}
+
+    def platform(self, system: str) -> str:
+        """The platform as a wheel tag."""
+        name = self.text("platform").replace("-", "_").replace(".", "_").lower()
+        if system == "Darwin":
+            major, _, minor = self.text("macos").partition(".")
+            return f"macosx_{major}_{minor.partition('.')[0] or 0}_{name}"
+        if system != "Linux":
+            return name
+        machine = name.removeprefix("linux_")
+        if self.number("bits") == 32:  # a 32-bit Python on a 64-bit kernel
+            machine = {"x86_64": "i686", "aarch64": "armv7l", "armv8l": "armv7l"}.get(machine, machine)
+        for libc, tag in (("glibc", "manylinux"), ("musl", "musllinux")):
+            if self._values.get(libc):
+                major, _, minor = self.text(libc).partition(".")
+                return f"{tag}_{major}_{re.split('[^0-9]', minor)[0]}_{machine}"
+        return f"linux_{machine}"
 
 
 class Ranks:

@@ -16,9 +16,12 @@ _COMMANDS = {
     "inspect": "Show what a bundle holds, without unpacking it.",
     "pack": "Resolve requirements for every target and write one bundle.",
     "push": "Upload a bundle into a repository, and prove that it is there.",
+    "repo": "Create, list, change and check the embedded repositories.",
+    "search": "Search the embedded repositories or another index.",
     "serve": "Serve the embedded repositories over HTTP.",
     "sync": "Run the periodic jobs of airgap.toml, on either side of the gap.",
     "unpack": "Unpack a bundle into a folder that pip can install from.",
+    "user": "Add and remove users of the embedded repositories.",
     "verify": "Check every digest and every promise of a bundle.",
     "why": "Say who brought a project into a bundle.",
 }

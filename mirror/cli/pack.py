@@ -126,6 +126,7 @@ def pack(
 
 
 def targets_of(names: tuple[str, ...], pythons: tuple[str, ...], platforms: tuple[str, ...]) -> tuple[Target, ...]:
+    """The targets that these options name; the machine at hand where they name none."""
     from mirror.targets import named_target, product, this_machine
 
     chosen = [this_machine() if name == "this" else named_target(name) for name in names]

@@ -158,7 +158,7 @@ def open_publisher(
             yield publisher
         return
     try:
-        embedded = repository_names(home)
+        embedded = repository_names(home, config.serve.repositories)
     except MissingExtraError:
         if wanted == "pypi-hosted":
             raise
@@ -169,7 +169,7 @@ def open_publisher(
         raise ConfigError(
             f"There is no repository called {wanted}.", hint=f"Known are: {', '.join(known)}; a URL will also do."
         )
-    with embedded_publisher(home, wanted) as publisher:
+    with embedded_publisher(home, wanted, config.serve.repositories) as publisher:
         yield publisher
 
 

@@ -57,7 +57,8 @@ def verify(
     size = sum(file.size for file in manifest.carried)
     if as_json:
         files = len(manifest.carried)
-        document: dict[str, object] = {"bundle": str(bundle), "identity": manifest.identity, "files": files, "size": size}
+        document: dict[str, object] = {"bundle": str(bundle), "identity": manifest.identity}
+        document |= {"files": files, "size": size}
         document["expected"] = len(manifest.expected)
         if install:
             document["install"] = [asdict(check) for check in checks]

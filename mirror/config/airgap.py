@@ -25,7 +25,7 @@ FILENAME = "airgap.toml"
 #: The upload protocols that ``type`` may name.
 REPOSITORY_TYPES = ("legacy",)
 
-_TABLES = ("index", "repositories", "serve", "sync")
+_TABLES = ("index", "repositories", "serve", "sync", "targets")
 _REPOSITORY_KEYS = ("url", "username", "password-env", "index-url", "ca-cert", "client-cert", "type")
 
 

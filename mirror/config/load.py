@@ -18,9 +18,10 @@ from mirror.config.indexes import read_indexes
 from mirror.config.locations import app_folders, pip_files
 from mirror.config.pip import PipValues, read_pip
 from mirror.config.pypirc import read_pypirc, repository_from_url, twine_certificates
-from mirror.config.sync import read_syncs
 from mirror.config.served import ServeSettings
 from mirror.config.serving import read_serving
+from mirror.config.sync import read_syncs
+from mirror.config.targets import read_targets
 from mirror.config.values import Config, Overrides, Setting
 from mirror.errors import ConfigError
 from mirror.models import FormatControl
@@ -116,6 +117,7 @@ def load(
         serve=read_serving(toml, home=home) if toml is not None else ServeSettings(),
         indexes=read_indexes(toml, home=home) if toml is not None else (),
         syncs=MappingProxyType(read_syncs(toml, home=home) if toml is not None else {}),
+        targets=MappingProxyType(read_targets(toml, home=home) if toml is not None else {}),
         index_strategy=_checked_strategy(
             _first(overrides.index_strategy, "--index-strategy", None, INDEX_STRATEGIES[0])
         ),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from mirror import urls
 
 HOST, PORT = "127.0.0.1", 8081
 #: Seconds.
@@ -46,6 +49,12 @@ class Served:
     members: tuple[str, ...] = ()
     deploy_to: str | None = None
     source: str = field(default="default", compare=False)
+
+    def credentials(self, url: str, environ: Mapping[str, str] = os.environ) -> tuple[str, str] | None:
+        """User and password for *url*, where these settings name them and it is on the remote's own server."""
+        if self.username is None or urls.origin(url) != urls.origin(self.remote):
+            return None
+        return self.username, environ.get(self.password_env or "", "")
 
     def table(self) -> dict[str, Any]:
         """The settings of this kind as ``airgap.toml`` has them, without those that are not set."""

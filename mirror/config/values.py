@@ -12,6 +12,7 @@ from mirror.models import FormatControl
 
 if TYPE_CHECKING:
     from mirror.config.sync import SyncSettings
+    from mirror.config.targets import TargetProfile
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -121,6 +122,7 @@ class Config:
     syncs: Mapping[str, SyncSettings] = field(default_factory=dict)
     index_strategy: Setting[str] = Setting("first-index", "default")
     serve: ServeSettings = field(default_factory=ServeSettings)
+    targets: Mapping[str, TargetProfile] = field(default_factory=dict)
 
     @property
     def format_control(self) -> FormatControl:

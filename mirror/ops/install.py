@@ -38,7 +38,8 @@ import json, sys
 import pip
 from pip._vendor.packaging.markers import default_environment
 from pip._vendor.packaging.tags import sys_tags
-json.dump([sys.executable, pip.__version__, default_environment(), [str(tag) for tag in sys_tags()]], sys.stdout)
+tags = [str(tag) for tag in sys_tags()]
+json.dump([sys.executable, sys.prefix, pip.__version__, default_environment(), tags], sys.stdout)
 """
 _WINDOWS = {"AMD64": "x86_64", "ARM64": "aarch64", "x86": "i686"}
 _MACOS = {"arm64": "aarch64", "x86_64": "x86_64"}
@@ -60,6 +61,7 @@ class _Interpreter:
     """A Python with pip, and what it says about itself."""
 
     executable: str
+    prefix: str
     pip: str
     markers: Mapping[str, str]
     tags: tuple[str, ...]
@@ -104,7 +106,7 @@ def find_interpreters() -> tuple[_Interpreter, ...]:
     for path in dict.fromkeys([sys.executable, *_on_path()]):
         interpreter = _probe(path)
         if interpreter is not None:
-            found.setdefault(interpreter.executable, interpreter)
+            found.setdefault(interpreter.prefix, interpreter)
     return tuple(found.values())
 
 
@@ -132,8 +134,8 @@ def _probe(path: str) -> _Interpreter | None:
             timeout=_PATIENCE,
             check=False,
         )
-        executable, pip, markers, tags = json.loads(done.stdout)
-        return _Interpreter(str(executable), str(Version(pip)), dict(markers), tuple(tags))
+        executable, prefix, pip, markers, tags = json.loads(done.stdout)
+        return _Interpreter(str(executable), str(prefix), str(Version(pip)), dict(markers), tuple(tags))
     except (OSError, ValueError, TypeError, subprocess.TimeoutExpired, InvalidVersion):
         return None  # it has no pip that can be asked, or does not run at all
 

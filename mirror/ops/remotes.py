@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from mirror.config import Config, CredentialStore
@@ -26,9 +25,7 @@ def remote_client(served: Served, config: Config, report: Reporter = silent) -> 
     )
     store = CredentialStore(config, index_urls=(config.index_url.value,), report=report)
 
-    def credentials(url: str) -> tuple[str, str] | None:
-        if served.username is not None:
-            return served.username, os.environ.get(served.password_env or "", "")
-        return store(url)
+    def credentials(url: str, *, refused: bool = False) -> tuple[str, str] | None:
+        return served.credentials(url) or store(url, refused=refused)
 
     return Client(settings, credentials, report)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mirror.serve.home import Home
     from mirror.serve.publisher import EmbeddedPublisher
     from mirror.serve.server import Running
+    from mirror.serve.users import Users
 
 #: Exists in every home, also before anything was written to it.
 DEFAULT_HOSTED = "pypi-hosted"
@@ -39,6 +40,13 @@ def open_home(home: Path, declared: Mapping[str, Served] | None = None, *, remot
     with _extra_needed():
         from mirror.serve.home import PYPI, Home
     return Home(home, declared, remote=remote or PYPI)
+
+
+def open_users(home: Path) -> Users:
+    """The users of the repositories in *home*."""
+    with _extra_needed():
+        from mirror.serve.users import Users
+    return Users(home / "users.json")
 
 
 def embedded_publisher(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import threading
 from collections.abc import Mapping
@@ -47,17 +46,10 @@ def plain_client(served: Served) -> Client:
 
     settings = Settings(ca_bundle=served.ca_cert, client_cert=served.client_cert, retries=REMOTE_RETRIES)
 
-    def credentials(url: str) -> tuple[str, str] | None:
-        return own_credentials(served)
+    def credentials(url: str, *, refused: bool = False) -> tuple[str, str] | None:
+        return None if refused else served.credentials(url)
 
     return Client(settings, credentials)
-
-
-def own_credentials(served: Served) -> tuple[str, str] | None:
-    """User and password for a proxy's remote, where its own settings name them."""
-    if served.username is None:
-        return None
-    return served.username, os.environ.get(served.password_env or "", "")
 
 
 class Home:

@@ -6,6 +6,7 @@ import re
 import ssl
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 
 from mirror.errors import ConfigError
@@ -32,7 +33,7 @@ def check_certificates(cert: Path, key: Path | None) -> None:
     chain = [_read(ssl.PEM_cert_to_DER_cert(block), cert) for block in _BLOCK.findall(text)]
     if not chain:
         raise ConfigError(f"{cert} holds no certificate in PEM.")
-    for number, (lower, upper) in enumerate(zip(chain, chain[1:], strict=False), 1):
+    for number, (lower, upper) in enumerate(pairwise(chain), 1):
         if lower.issuer != upper.subject:
             raise ConfigError(
                 f"{cert}: certificate {number + 1} did not sign certificate {number}.",

@@ -88,7 +88,7 @@ def run_connected(
     if packed.written is not None and decision.since is not None:
         with BundleReader(path) as reader:
             reader.verify()
-        text = "\n".join([f"{name}: {kind}. {decision.why}.", "", *summary(diff(before or Manifest(), manifest))])
+        text = "\n".join([f"{name}: {kind}; {decision.why}.", "", *summary(diff(before or Manifest(), manifest))])
         write_whole(settings.outbox / f"{name}.txt", f"{text}\n".encode())
         write_whole(manifest_path(folder, number), manifest.to_bytes())
         state.number = number

@@ -1,0 +1,203 @@
+"""Two sides, a gap between them, and an index whose releases a test scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mirror
+from mirror.bundle import BundleReader, Manifest
+from mirror.config import Config, Overrides, load
+from mirror.models import Hashes, Target
+from mirror.serve import embedded_publisher
+from mirror.sync.outcome import Outcome
+from mirror.sync.run import run_sync
+from mirror.targets import named_target
+from tests.wheelhouse import Built, make_wheel
+
+TARGET = "cp312-manylinux_2_28_x86_64"
+# Audit events come before what they tell of: the process ends with the file not yet opened, moved or deleted.
+_HARMED = """
+import os, resource, signal, sys
+folder, kill_at, largest = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+del sys.argv[1:4]
+touched = 0
+def hook(event, arguments):
+    global touched
+    if event in ("open", "os.rename", "os.remove", "os.mkdir") and str(arguments[0]).startswith(folder):
+        touched += 1
+        if touched == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+from mirror.cli import main
+if largest:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+sys.addaudithook(hook)
+main()
+"""
+
+
+def targets(names: Sequence[str]) -> tuple[Target, ...]:
+    return tuple(named_target(name) for name in names)
+
+
+@dataclass
+class Index:
+    """A static index in a folder, PEP 691 pages behind ``file:``; ``releases`` are project, version, wheel, yanked."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.releases: dict[tuple[str, str], tuple[Built, bool]] = {}
+        (self.folder / "files").mkdir(parents=True)
+
+    @property
+    def url(self) -> str:
+        return (self.folder / "simple").as_uri()
+
+    def release(self, name: str, version: str, requires: Sequence[str] = ()) -> Built:
+        built = make_wheel(name, version, requires=requires)
+        built.save(self.folder / "files")
+        self.releases[name, version] = built, False
+        self._write(name)
+        return built
+
+    def yank(self, name: str, version: str) -> None:
+        self.releases[name, version] = self.releases[name, version][0], True
+        self._write(name)
+
+    def remove(self, name: str, version: str) -> None:
+        built, _ = self.releases.pop((name, version))
+        (self.folder / "files" / built.filename).unlink()
+        self._write(name)
+
+    def _write(self, project: str) -> None:
+        files = [
+            {
+                "filename": built.filename,
+                "url": f"../../files/{built.filename}",
+                "hashes": {"sha256": built.sha256},
+                "size": len(built.data),
+                "yanked": yanked,
+            }
+            for (name, _), (built, yanked) in self.releases.items()
+            if name == project
+        ]
+        page = self.folder / "simple" / project
+        page.mkdir(parents=True, exist_ok=True)
+        document = {"meta": {"api-version": "1.1"}, "name": project, "files": files}
+        (page / "index.json").write_text(json.dumps(document))
+        links = "".join(
+            f'<a href="{file["url"]}#sha256={file["hashes"]["sha256"]}"{" data-yanked" if file["yanked"] else ""}>'  # type: ignore[index]
+            f"{file['filename']}</a>"
+            for file in files
+        )
+        (page / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
+
+
+class World:
+    """``connected`` and ``isolated``, each with home, airgap.toml, inbox and outbox; nothing moves by itself."""
+
+    def __init__(self, folder: Path, *, connected: str = "", isolated: str = "", receipts: bool = True) -> None:
+        self.folder = folder
+        self.index = Index(folder / "index")
+        self.log: list[tuple[str, str]] = []
+        inbox = 'inbox = "in"' if receipts else ""
+        for side, text in (
+            ("connected", f'requirements = ["*.in"]\ntargets = ["{TARGET}"]\n{inbox}\n{connected}'),
+            ("isolated", f'repo = "pypi-hosted"\ninbox = "in"\n{isolated}'),
+        ):
+            for name in ("in", "out"):
+                (folder / side / name).mkdir(parents=True)
+            settle = "" if "settle" in text else "settle = 0\n"
+            (folder / side / "airgap.toml").write_text(
+                f'[sync.plant]\nside = "{side}"\noutbox = "out"\n{settle}{text}\n', encoding="utf-8"
+            )
+
+    def want(self, text: str) -> None:
+        (self.folder / "connected" / "wanted.in").write_text(text, encoding="utf-8")
+
+    def config(self, side: str) -> Config:
+        folder = self.folder / side
+        return load(
+            environ={"HOME": str(folder), "PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": self.index.url},
+            overrides=Overrides(home=folder / "home", cache=folder / "cache"),
+            airgap_toml=folder / "airgap.toml",
+            cwd=folder,
+        )
+
+    def run(self, side: str, *, full: bool = False, dry_run: bool = False) -> Outcome:
+        config = self.config(side)
+        return run_sync(
+            config.syncs["plant"],
+            config,
+            named_targets=targets,
+            open_publisher=lambda name: embedded_publisher(config.home.value, name),
+            report=lambda _: None,
+            say=lambda level, text: self.log.append((level, text)),
+            full=full,
+            dry_run=dry_run,
+        )
+
+    def run_harmed(self, side: str, *, kill_at: int = 0, largest_file: int = 0) -> int:
+        """Run a round as a process of its own and return its exit code.
+
+        SIGKILL ends it when it touches a file for the *kill_at*-th time; no file may grow beyond *largest_file* bytes,
+        which is how a full disk looks from here.
+        """
+        folder = self.folder / side
+        environ = {
+            **os.environ,
+            "HOME": str(folder),
+            "AIRGAP_HOME": str(folder / "home"),
+            "AIRGAP_CACHE": str(folder / "cache"),
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_INDEX_URL": self.index.url,
+            "PYTHONPATH": str(Path(mirror.__file__).parent.parent),
+        }
+        code = [sys.executable, "-c", _HARMED, str(self.folder), str(kill_at), str(largest_file)]
+        done = subprocess.run([*code, "sync", "plant"], cwd=folder, env=environ, capture_output=True, check=False)
+        self.log.append(("info", done.stderr.decode()))
+        return done.returncode
+
+    def path(self, side: str, box: str) -> Path:
+        return self.folder / side / box
+
+    def carry(self) -> list[Path]:
+        """Copy every bundle across that is not there yet; a medium keeps what is on it."""
+        done = self.path("isolated", "in") / "done"
+        return [
+            Path(shutil.copy2(path, self.path("isolated", "in")))
+            for path in sorted(self.path("connected", "out").glob("*.tar.zst"))
+            if not (done / path.name).exists() and not (self.path("isolated", "in") / path.name).exists()
+        ]
+
+    def bring_back(self) -> list[Path]:
+        """Move every receipt across."""
+        return [
+            Path(shutil.move(path, self.path("connected", "in")))
+            for path in sorted(self.path("isolated", "out").glob("*.receipt.json"))
+        ]
+
+    def bundle(self, number: int) -> Path:
+        return self.path("connected", "out") / f"plant-{number:06}.tar.zst"
+
+    def manifest(self, number: int) -> Manifest:
+        with BundleReader(self.bundle(number)) as reader:
+            return reader.manifest
+
+    def repository(self, projects: Sequence[str]) -> dict[str, str]:
+        """File name to SHA-256 of what is in the isolated repository."""
+        with embedded_publisher(self.path("isolated", "home")) as publisher:
+            listings: list[tuple[str, Hashes]] = [
+                item for project in projects for item in publisher.listing(project).items()
+            ]
+        return {name: hashes.sha256 or "" for name, hashes in listings}
+
+    def said(self, text: str) -> bool:
+        return any(text in line for _, line in self.log)

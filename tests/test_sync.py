@@ -1,0 +1,415 @@
+"""``airgap sync``: one round after the other on both sides, and everything that may go wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mirror.cli.sync import sync as command
+from mirror.config.sync import read_syncs
+from mirror.errors import BundleError, ConfigError, StorageError
+from mirror.push.receipt import Receipt
+from mirror.sync.files import move, numbered, one_at_a_time
+from mirror.sync.outcome import read_status
+from mirror.sync.receipts import SealedReceipt, Site, common, read_sealed
+from mirror.sync.state import folder_of
+from tests.sync_support import TARGET, World
+from tests.wheelhouse import make_wheel
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    made.index.release("alpha", "1.0", ["beta"])
+    made.index.release("beta", "1.0")
+    made.want("alpha\n")
+    return made
+
+
+def carried(world: World, number: int) -> list[str]:
+    return [file.filename for file in world.manifest(number).carried]
+
+
+ALPHA, BETA, BETA_2 = "alpha-1.0-py3-none-any.whl", "beta-1.0-py3-none-any.whl", "beta-2.0-py3-none-any.whl"
+
+
+def test_there_and_back(world: World) -> None:
+    assert world.run("connected").bundle == "plant-000001"
+    assert "new: alpha 1.0" in (world.path("connected", "out") / "plant-000001.txt").read_text()
+    world.carry()
+    assert world.run("isolated").pushed == ("plant-000001",)
+    assert set(world.repository(["alpha", "beta"])) == {ALPHA, BETA}
+    assert [path.name for path in (world.path("isolated", "in") / "done").iterdir()] == ["plant-000001.tar.zst"]
+    assert [path.name for path in world.bring_back()] == ["plant-main-000001.receipt.json"]
+    world.index.release("beta", "2.0")
+    assert world.run("connected").message == "wrote plant-000002, a delta: something changed"
+    assert carried(world, 2) == [BETA_2]
+    world.carry()
+    assert world.run("isolated").exit_code == 0
+    assert set(world.repository(["alpha", "beta"])) == {ALPHA, BETA, BETA_2}
+
+
+def test_nothing_new_writes_nothing(world: World) -> None:
+    world.run("connected")
+    outcome = world.run("connected")
+    assert (outcome.message, outcome.exit_code, outcome.bundle) == ("nothing new", 0, "")
+    assert not world.bundle(2).exists()
+    world.path("isolated", "in").joinpath("notes.txt").write_text("not ours")
+    assert world.run("isolated").message == "nothing new"
+
+
+def test_without_a_receipt_everything_goes_again(world: World) -> None:
+    world.run("connected")
+    world.index.release("beta", "2.0")
+    world.run("connected")
+    assert carried(world, 2) == [ALPHA, BETA_2]
+
+
+def test_a_side_without_an_inbox_believes_in_what_it_sent(tmp_path: Path) -> None:
+    world = World(tmp_path, receipts=False, connected="full-every = 3\nkeep = 1")
+    world.index.release("beta", "1.0")
+    world.index.release("alpha", "1.0")
+    world.want("alpha\nbeta\n")
+    world.run("connected")
+    for version in ("2.0", "3.0", "4.0"):
+        world.index.release("beta", version)
+        world.run("connected")
+    # the third after a full one is full again, and what it does not build on is gone
+    assert [number for number, _ in numbered(world.path("connected", "out"), "plant", ".tar.zst")] == [4]
+    assert len(carried(world, 4)) == 2
+
+
+def test_what_an_unconfirmed_delta_needs_is_kept(tmp_path: Path) -> None:
+    world = World(tmp_path, receipts=False, connected="keep = 1")
+    world.index.release("beta", "1.0")
+    world.index.release("alpha", "1.0")
+    world.want("alpha\nbeta\n")
+    world.run("connected")
+    for version in ("2.0", "3.0"):
+        world.index.release("beta", version)
+        world.run("connected")
+    kept = [number for number, _ in numbered(world.path("connected", "out"), "plant", ".tar.zst")]
+    assert kept == [1, 3]  # 3 finds alpha in 1
+    world.carry()
+    assert world.run("isolated").exit_code == 0
+
+
+def test_a_lost_delta_is_asked_for_and_any_order_will_do(tmp_path: Path) -> None:
+    world = World(tmp_path, receipts=False)
+    world.index.release("alpha", "1.0")
+    world.want("alpha\n")
+    world.run("connected")
+    world.index.release("beta", "1.0")
+    world.want("alpha\nbeta\n")
+    world.run("connected")
+    world.index.release("gamma", "1.0")
+    world.want("alpha\nbeta\ngamma\n")
+    world.run("connected")
+    first, second, third = world.carry()
+    second.unlink()
+    outcome = world.run("isolated")
+    assert outcome.exit_code == 6
+    assert (outcome.pushed, outcome.pending) == (("plant-000001",), ("plant-000003.tar.zst",))
+    assert outcome.asked == ("plant-000002",)
+    assert world.said("These never came: plant-000002.")
+    assert third.exists()
+    assert not world.repository(["gamma"])
+    refused = read_sealed(max(world.path("isolated", "out").iterdir()))
+    assert not refused.receipt.complete
+    world.carry()
+    assert world.run("isolated").pushed == ("plant-000002", "plant-000003")
+    assert not first.exists()
+
+
+def test_a_delta_that_came_too_late_goes_away(tmp_path: Path) -> None:
+    world = World(tmp_path, receipts=False)
+    world.index.release("alpha", "1.0")
+    world.want("alpha\n")
+    world.run("connected")
+    world.index.release("beta", "1.0")
+    world.want("alpha\nbeta\n")
+    world.run("connected")
+    world.index.release("alpha", "2.0")
+    world.run("connected", full=True)
+    world.bundle(1).unlink()
+    world.carry()
+    outcome = world.run("isolated")
+    assert (outcome.pushed, outcome.quarantined) == (("plant-000003",), ("plant-000002.tar.zst",))
+    assert outcome.exit_code == 0
+
+
+def test_a_file_that_is_still_being_copied_is_left_alone(tmp_path: Path) -> None:
+    world = World(tmp_path, isolated="settle = 3600")
+    world.index.release("alpha", "1.0")
+    world.want("alpha\n")
+    world.run("connected")
+    whole = world.bundle(1).read_bytes()
+    target = world.path("isolated", "in") / "plant-000001.tar.zst"
+    for part in (b"", whole[: len(whole) // 2], bytes(len(whole)), whole[:-1]):
+        target.write_bytes(part)
+        outcome = world.run("isolated")
+        assert (outcome.pending, outcome.exit_code, outcome.quarantined) == ((target.name,), 0, ())
+        assert target.read_bytes() == part
+    target.write_bytes(whole)
+    assert world.run("isolated").pushed == ("plant-000001",)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "other"])
+def test_a_damaged_bundle_goes_into_quarantine(world: World, damage: str) -> None:
+    world.run("connected")
+    (path,) = world.carry()
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        del data[len(data) // 2 :]
+    elif damage == "flip":
+        data[len(data) // 2] ^= 1
+    else:
+        data = bytearray(b"no bundle")
+    path.write_bytes(data)
+    outcome = world.run("isolated")
+    assert (outcome.exit_code, outcome.quarantined) == (5, (path.name,))
+    quarantine = world.path("isolated", "in") / "quarantine"
+    assert (quarantine / path.name).read_bytes() == data
+    assert (quarantine / f"{path.name}.reason.txt").read_text()
+    assert not world.repository(["alpha", "beta"])
+    status = read_status(world.path("isolated", "home") / "sync" / "plant")
+    assert status is not None
+    assert status["in-quarantine"] == [path.name]
+    assert status["last-success"] is None
+    world.carry()
+    assert world.run("isolated").pushed == ("plant-000001",)
+
+
+def test_a_conflict_goes_into_quarantine_and_its_receipt_confirms_nothing(world: World) -> None:
+    world.run("connected")
+    world.carry()
+    other = World(world.folder / "other")
+    made = make_wheel("beta", requires_python=">=3.8")
+    other.index.release("beta", "1.0")
+    made.save(other.index.folder / "files")
+    other.index.releases["beta", "1.0"] = made, False
+    other.index._write("beta")
+    other.want("beta\n")
+    other.run("connected")
+    shutil.copy(other.bundle(1), world.path("isolated", "in") / "plant-000000.tar.zst")
+    outcome = world.run("isolated")
+    assert (outcome.pushed, outcome.quarantined, outcome.exit_code) == (
+        ("plant-000000",),
+        ("plant-000001.tar.zst",),
+        7,
+    )
+    assert not read_sealed(max(world.path("isolated", "out").iterdir())).receipt.complete
+
+
+def test_a_damaged_receipt_confirms_nothing(world: World) -> None:
+    world.run("connected")
+    world.carry()
+    world.run("isolated")
+    (path,) = world.bring_back()
+    path.write_text(path.read_text().replace(ALPHA, "zlpha-1.0-py3-none-any.whl"))
+    world.index.release("beta", "2.0")
+    outcome = world.run("connected")
+    assert outcome.quarantined == (path.name,)
+    assert carried(world, 2) == [ALPHA, BETA_2]
+    with pytest.raises(BundleError, match="seal"):
+        read_sealed(world.path("connected", "in") / "quarantine" / path.name)
+
+
+def test_every_site_must_have_confirmed(tmp_path: Path) -> None:
+    world = World(tmp_path, connected='sites = ["north", "south"]', isolated='site = "north"')
+    world.index.release("alpha", "1.0")
+    world.want("alpha\n")
+    world.run("connected")
+    world.carry()
+    world.run("isolated")
+    world.bring_back()
+    world.index.release("beta", "1.0")
+    world.want("alpha\nbeta\n")
+    world.run("connected")
+    assert carried(world, 2) == [ALPHA, BETA]  # the south has said nothing
+    toml = world.path("isolated", "airgap.toml")
+    toml.write_text(toml.read_text().replace("north", "south"))
+    world.carry()
+    world.run("isolated")
+    toml.write_text(toml.read_text().replace("south", "west"))
+    shutil.copy(world.bundle(1), world.path("isolated", "in"))
+    world.run("isolated")
+    world.bring_back()
+    world.index.release("gamma", "1.0")
+    world.want("alpha\nbeta\ngamma\n")
+    outcome = world.run("connected")
+    assert outcome.quarantined == ("plant-west-000003.receipt.json",)
+    # north never confirmed beta, and does not have it
+    assert carried(world, 3) == [BETA, "gamma-1.0-py3-none-any.whl"]
+
+
+def test_receipts_count_in_the_order_in_which_they_were_written(world: World) -> None:
+    world.run("connected")
+    world.carry()
+    world.run("isolated")
+    sealed = read_sealed(next(world.path("isolated", "out").iterdir()))
+    document = json.loads(sealed.receipt.to_json())
+    for file in document["files"]:
+        file["state"] = "failed"
+    older = SealedReceipt("plant", "main", 0, Receipt.from_json(json.dumps(document)))
+    for order in ((older, sealed), (sealed, older), (sealed, older, sealed)):
+        site = Site("main")
+        for each in order:
+            site.learn(each)
+        assert len(common({"main": site}, (), {}).carriers) == 2
+
+
+def test_resend_after_rounds_without_a_receipt(tmp_path: Path) -> None:
+    world = World(tmp_path, connected="resend-after = 2")
+    world.index.release("alpha", "1.0")
+    world.want("alpha\n")
+    messages = [world.run("connected").message for _ in range(4)]
+    assert messages[1] == messages[3] == "nothing new"
+    assert messages[2].endswith("no receipt for 1 files after 2 rounds")
+
+
+def test_a_set_that_no_longer_resolves(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.index.release("alpha", "1.0")
+    world.want("alpha\n")
+    world.run("connected")
+    world.want("alpha>2\n")
+    outcome = world.run("connected")
+    assert outcome.exit_code == 3
+    assert "alpha" in outcome.message
+    toml = world.path("connected", "airgap.toml")
+    toml.write_text(toml.read_text() + 'on-failure = "last-good"\n')
+    outcome = world.run("connected")
+    assert (outcome.exit_code, outcome.bundle) == (0, "")
+    assert "last good set" in outcome.message
+
+
+def test_one_at_a_time(world: World) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mirror.sync.files import one_at_a_time\n"
+        "with one_at_a_time(Path(sys.argv[1]), 'x'): print('held', flush=True); sys.stdin.read()"
+    )
+    lock = folder_of(world.config("connected"), "plant") / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(StorageError, match="Another run of airgap sync plant is under way") as refused:
+            world.run("connected")
+        assert refused.value.exit_code == 8
+        holder.kill()
+    assert world.run("connected").exit_code == 0
+    with one_at_a_time(lock, "x"):
+        pass
+
+
+def test_dry_run_changes_nothing(world: World) -> None:
+    def everything() -> dict[str, bytes]:
+        return {
+            str(path): path.read_bytes()
+            for side in ("connected", "isolated")
+            for path in sorted((world.folder / side).rglob("*"))
+            if path.is_file() and "cache" not in path.parts and path.name != "lock"
+        }
+
+    before = everything()
+    assert world.run("connected", dry_run=True).message == "would write plant-000001, a full bundle: the first one"
+    assert everything() == before
+    world.run("connected")
+    world.carry()
+    before = everything()
+    assert world.run("isolated", dry_run=True).exit_code == 0
+    assert world.said("carries 2 of 2 files; would push")
+    assert everything() == before
+
+
+def test_what_a_killed_run_left_is_no_obstacle(world: World) -> None:
+    world.run("connected")
+    state = folder_of(world.config("connected"), "plant") / "state.json"
+    state.unlink()  # killed between the bundle and the state
+    assert world.run("connected").bundle == "plant-000002"
+    world.carry()
+    assert world.run("isolated").pushed == ("plant-000001", "plant-000002")
+
+
+def test_an_inbox_that_is_not_mounted(world: World) -> None:
+    world.path("isolated", "in").rmdir()
+    outcome = world.run("isolated")
+    assert outcome.exit_code == 8
+    assert "is not there" in outcome.message
+
+
+def test_the_cache_is_kept_small_without_what_the_next_delta_needs(tmp_path: Path) -> None:
+    world = World(tmp_path, connected='cache-size = "1B"')
+    world.index.release("alpha", "1.0")
+    world.want("alpha\n")
+    world.run("connected")
+    built = world.index.release("alpha", "2.0")
+    world.run("connected")
+    blobs = [path.name for path in (world.path("connected", "cache") / "files").glob("??/*")]
+    assert blobs == [built.sha256]
+
+
+def test_moving_replaces_nothing(tmp_path: Path) -> None:
+    for expected in ("a.tar.zst", "a~2.tar.zst", "a~3.tar.zst"):
+        (tmp_path / "a.tar.zst").write_text(expected)
+        assert move(tmp_path / "a.tar.zst", tmp_path / "done").name == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("side = 'up'", "side must be"),
+        ("side = 'connected'\noutbox = 'o'\nrequirements = ['r']", "targets is missing"),
+        ("side = 'isolated'\noutbox = 'o'\ninbox = 'i'", "repo is missing"),
+        ("side = 'isolated'\noutbox = 'o'\ninbox = 'i'\nrepo = 'r'\nfull-every = 3", "'full-every' is not a known key"),
+        ("side = 'isolated'\noutbox = 'o'\ninbox = 'i'\nrepo = 'r'\nkeep = 0", "1 or more"),
+        ("side = 'isolated'\noutbox = 'o'\ninbox = 'i'\nrepo = 'r'\nsite = '../x'", "name of a site"),
+        ("side = 'isolated'\noutbox = 'o'\ninbox = 'i'\nrepo = 'r'\nsettle = '1'", "settle must be a whole number"),
+        (
+            "side = 'connected'\noutbox = 'o'\nrequirements = ['r']\ntargets = ['t']\non-failure = 'x'",
+            "on-failure must be",
+        ),
+        ("side = 'connected'\noutbox = 'o'\nrequirements = 'r'\ntargets = ['t']", "requirements must be a list"),
+    ],
+)
+def test_what_airgap_toml_may_not_say(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "airgap.toml"
+    path.write_text(f"[sync.plant]\n{text}\n")
+    with pytest.raises(ConfigError, match=message):
+        read_syncs(path, home=str(tmp_path))
+
+
+def test_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world.folder / "connected")
+    monkeypatch.setenv("AIRGAP_HOME", str(world.folder / "connected" / "home"))
+    monkeypatch.setenv("AIRGAP_CACHE", str(world.folder / "connected" / "cache"))
+    monkeypatch.setenv("PIP_INDEX_URL", world.index.url)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    run = CliRunner().invoke
+    never = run(command, ["--status", "--max-age", "1"])
+    assert never.exit_code == 1
+    assert "never" in never.output
+    first = run(command, ["plant", "--json"])
+    assert first.exit_code == 0, first.output
+    lines = [json.loads(line) for line in first.output.splitlines()]
+    assert lines[-1]["result"]["bundle"] == "plant-000001"
+    assert {line["sync"] for line in lines} == {"plant"}
+    status = run(command, ["--status", "--json", "--max-age", "1"])
+    assert status.exit_code == 0
+    assert json.loads(status.output)[0]["exit_code"] == 0
+    assert "wrote plant-000001" in run(command, ["--status"]).output
+    with pytest.raises(ConfigError, match=r"no \[sync.other\]"):
+        run(command, ["other"], catch_exceptions=False)
+    world.want("nothing-like-this\n")
+    assert run(command, ["-q"]).exit_code == 3
+    assert run(command, ["--status"]).exit_code == 3
+    assert TARGET in (world.folder / "connected" / "airgap.toml").read_text()
