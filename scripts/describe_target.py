@@ -42,11 +42,11 @@ def abis():
     """The ABIs of extension modules that this interpreter loads, its own first."""
     if implementation() != "cp":
         suffix = sysconfig.get_config_var("EXT_SUFFIX") or ""
-        parts = (suffix.split(".") + [""])[1].split("-")
+        parts = suffix.partition(".")[2].split(".")[0].split("-")
         return ["_".join(parts[:2])] if len(parts) > 1 else []
     version = "cp{}{}".format(*sys.version_info[:2])
     debug = "d" if is_debug() else ""
-    if sys.version_info < (3, 8):
+    if sys.version_info < (3, 8):  # noqa: UP036  # this script runs on 3.6
         pymalloc = sysconfig.get_config_var("WITH_PYMALLOC")
         return [version + debug + ("m" if pymalloc or pymalloc is None else "")]
     threads = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
@@ -73,7 +73,7 @@ def glibc():
 
 def musl(pattern="/lib/ld-musl-*.so.1"):
     """The version of musl, which its loader prints where it is called without arguments; None where there is none."""
-    for loader in sorted(glob.glob(pattern)):
+    for loader in sorted(glob.glob(pattern)):  # noqa: PTH207  # an absolute pattern
         process = subprocess.Popen([loader], stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
         found = re.search(r"^Version (\d+\.\d+)", process.communicate()[1], re.MULTILINE)
         if found:

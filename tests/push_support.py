@@ -5,8 +5,13 @@ from __future__ import annotations
 import email.parser
 import email.policy
 import hashlib
+import os
 import shutil
+import socket
+import subprocess
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,6 +76,31 @@ class FolderSource:
         ]
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def process(command: list[str], url: str, log: Path) -> Iterator[None]:
+    """Run a server until the block ends; begin when it answers at *url*."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as running:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    urllib.request.urlopen(url, timeout=5).close()
+                    break
+                except OSError:
+                    assert running.poll() is None, log.read_text()
+                    assert time.monotonic() < deadline, log.read_text()
+                    time.sleep(0.05)
+            yield
+        finally:
+            running.terminate()
+
+
 def read_metadata(path: Path) -> bytes:
     with path.open("rb") as stream:
         return (wheel_metadata if path.name.endswith(".whl") else sdist_metadata)(stream, path.name)
@@ -131,6 +161,9 @@ class FakeRepository(ThreadingHTTPServer):
         self.hidden_until: dict[str, int] = {}
         self.elsewhere = ""
         self.software = "test"
+        self.root: Sequence[str] | None = None
+        self.serves: bytes | None = None
+        self.on_store: Callable[[], object] = lambda: None
         self.lock = threading.Lock()
 
     @property
@@ -169,6 +202,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.requests.append(f"GET {self.path}")
+        if self.path.endswith("/simple/") and server.root is not None:
+            links = "".join(f'<a href="{name}/">{name}</a>' for name in server.root)
+            self.answer(200, f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), _HTML)
+            return
         if "/simple/" in self.path:
             if server.page_faults:
                 self.answer(server.page_faults.pop(0))
@@ -186,7 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         name = self.path.rsplit("/", 1)[1]
         if name in server.files:
-            self.answer(200, server.files[name], {"content-type": "application/octet-stream"})
+            body = server.files[name] if server.serves is None else server.serves
+            self.answer(200, body, {"content-type": "application/octet-stream"})
         else:
             self.answer(404)
 
@@ -203,6 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
                 fault = Fault(400, body=b"cannot be updated") if upload.filename in server.files else Fault(200, True)
             if fault.stores:
                 server.files[upload.filename] = upload.content
+                server.on_store()
         if fault.status == 0:
             self.close_connection = True
             return

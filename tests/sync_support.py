@@ -54,11 +54,8 @@ class Index:
 
     def __post_init__(self) -> None:
         self.releases: dict[tuple[str, str], tuple[Built, bool]] = {}
+        self.url = (self.folder / "simple").as_uri()
         (self.folder / "files").mkdir(parents=True)
-
-    @property
-    def url(self) -> str:
-        return (self.folder / "simple").as_uri()
 
     def release(self, name: str, version: str, requires: Sequence[str] = ()) -> Built:
         built = make_wheel(name, version, requires=requires)

@@ -63,9 +63,11 @@ LIBRARIES: dict[str, set[str]] = {
     "platformdirs": {"config"},
     "python_multipart": {"serve"},
     "pyproject_hooks": {"build"},
+    "readme_renderer": {"serve"},
     "resolvelib": {"resolver"},
     "sqlalchemy": {"serve"},
     "starlette": {"serve"},
+    "subprocess": {"build", "config", "ops"},  # packages' own builds and git; keyring; the installers of verify
     "tqdm": {"cli"},
     "truststore": {"net"},
     "uvicorn": {"serve"},

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mirror.build.source import unpack_sdist
 from mirror.bundle import BundleReader, unpack
 from mirror.bundle.manifest import Manifest
-from mirror.errors import IncompleteError, ResolutionError, UsageError
+from mirror.errors import IncompleteError, MetadataError, MissingExtraError, ResolutionError, UsageError
 from mirror.models import FormatControl, Target
 from mirror.ops.builds import Building
 from mirror.ops.pack import pack
@@ -204,15 +207,16 @@ def test_a_build_sees_no_credentials_and_no_settings(
     assert not Path(variables["HOME"]).exists()  # it was the build's own, and is gone
 
 
-def test_each_metadata_is_built_once(tmp_path: Path, links: Path) -> None:
+def test_a_backend_is_asked_once_whatever_the_targets_and_the_runs(tmp_path: Path, links: Path) -> None:
     ran = tmp_path / "ran"
     wheelhouse(links, [secretive("needy", ran=str(ran))])
-    packed(tmp_path, "needy", links=links, allow=("needy",))
-    first = ran.read_text("utf-8").splitlines()
-    ran.unlink()
     targets = tuple(make_target(python, ["win_amd64"]) for python in ("3.10", "3.11", "3.12"))
-    pack(wanted("needy", find_links=links), targets, None, config(tmp_path), building=Building.of(["needy"], []))
-    assert ran.read_text("utf-8").splitlines() == first
+    lines, building = wanted("needy", find_links=links), Building.of(["needy"], [])
+    plan = pack(lines, targets, None, config(tmp_path), building=building).plan
+    assert ran.read_text("utf-8").splitlines() == ["needy"] * 2  # for what it asks, and for its metadata
+    ran.unlink()
+    assert pack(lines, targets, None, config(tmp_path), building=building).plan == plan
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize(
@@ -269,8 +273,6 @@ def test_a_wheel_built_here_takes_the_place_of_the_sdist(tmp_path: Path, links: 
     assert origin["from-sha256"] == secretive("needy", requires=["pure"]).sha256
     assert origin["with"] == "tiny-backend 1.0, tiny-helper 1.0"
     assert not any(target.builds for target in manifest.targets)
-    options = ("--no-index", "--find-links", tmp_path / "unpacked" / "packages", "--only-binary", ":all:")
-    pip("install", *options, "--target", tmp_path / "site", "needy", cwd=tmp_path)
 
 
 def test_other_machines_keep_the_sdist(tmp_path: Path, links: Path) -> None:
@@ -292,6 +294,57 @@ def test_a_platform_wheel_is_only_for_machines_that_take_all_of_this_one(tmp_pat
     lines = wanted("native", find_links=links)
     result = pack(lines, (host, older), tmp_path / "b.tar.zst", config(tmp_path), building=Building.of([], ["native"]))
     assert [target.pins[0].file.is_wheel for target in result.plan.targets] == [True, False]
+
+
+def test_names_that_change_nothing_are_told(tmp_path: Path, links: Path) -> None:
+    wheelhouse(links, [make_wheel("pure")])
+    told: list[str] = []
+    pack(
+        wanted("pure", find_links=links),
+        (this_machine(),),
+        tmp_path / "b.tar.zst",
+        config(tmp_path),
+        lambda event: told.append(event.text) if event.kind == "warning" else None,
+        building=Building.of(["mispelt"], ["pure"]),
+    )
+    assert [text.partition(":")[0] for text in told if text.startswith("--")] == [
+        "--allow-build mispelt",
+        "--build-wheels pure",
+    ]
+
+
+def test_what_a_backend_may_ask_for_is_told(tmp_path: Path, links: Path) -> None:
+    told: list[str] = []
+    wheelhouse(links, [plain("by-hand")])
+    lines = wanted("by-hand", find_links=links)
+    for building in (Building(), Building.of(["by-hand"], [])):
+        pack(
+            lines,
+            (this_machine(),),
+            tmp_path / "b.tar.zst",
+            config(tmp_path),
+            lambda event: told.append(event.text) if "may need more" in event.text else None,
+            building=building,
+        )
+    assert told == ["Building by-hand may need more than its pyproject.toml names: --allow-build by-hand finds out."]
+
+
+def test_building_needs_an_extra(tmp_path: Path, links: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyproject_hooks", None)
+    wheelhouse(links, [secretive("needy")])
+    with pytest.raises(MissingExtraError) as caught:
+        packed(tmp_path, "needy", links=links, allow=("needy",))
+    assert "airgap-mirror[build]" in caught.value.hint
+
+
+def test_a_zip_that_writes_outside_its_folder_is_refused(tmp_path: Path) -> None:
+    for name in ("../escaped", "/escaped", "a-1.0/..\\..\\escaped", "c:/escaped"):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(name, "!")
+        with pytest.raises(MetadataError, match="outside"):
+            unpack_sdist(buffer, "a-1.0.zip", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_binary_does_not_mean_wheels_built_here(tmp_path: Path, links: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from mirror.bundle import (
     BundleContent,
@@ -19,9 +20,10 @@ from mirror.bundle import (
     unpack,
     write_bundle,
 )
+from mirror.cli.verify import verify
 from mirror.errors import BundleError, ConflictError
 from mirror.models import Event
-from mirror.ops.delta import read_manifest, read_since, since_receipts
+from mirror.ops.delta import complete, read_manifest, read_since, since_receipts
 from mirror.push.receipt import Receipt, State
 from mirror.push.run import UnmetNeedsError, push
 from mirror.serve import embedded_publisher
@@ -77,6 +79,7 @@ def test_a_delta_names_everything_and_carries_what_is_new(full: Written, delta: 
     assert Manifest.from_bytes(manifest.to_bytes()) == manifest
     for page in ("simple/alpha/index.html", "simple/alpha/index.json", "sbom.cdx.json", "report.html"):
         assert ALPHA.sha256.encode() in found[page]
+    assert b"1 of 2 files" in found["report.html"]
 
 
 def contents_of_delta(path: Path) -> dict[str, bytes]:
@@ -221,6 +224,22 @@ def test_files_of_one_project_apart(tmp_path: Path) -> None:
         reader.verify()
         assert [file.filename for file, _ in reader.files("beta")] == [manifest.files_of("beta")[1].filename]
         assert reader.manifest.since == {"c" * 64: ""}
+
+
+def test_verify_together_with_what_it_builds_on(tmp_path: Path, full: Written, delta: Written) -> None:
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(verify, [str(argument) for argument in arguments])
+
+    assert run(delta.path).exit_code == 0
+    done = run(delta.path, "--base", full.path)
+    assert done.exit_code == 0
+    assert "1 further file, found in the bundles given." in done.output
+    assert isinstance(run(delta.path, "--base", delta.path).exception, BundleError)
+    with BundleReader(delta.path) as reader, BundleReader(full.path) as base:
+        unpack(reader, tmp_path / "out")
+        complete(reader.manifest, [base], tmp_path / "out/packages")
+    assert (tmp_path / "out/packages" / ALPHA.filename).read_bytes() == ALPHA.data
+    assert not (tmp_path / "out/packages" / BETA.filename).exists()
 
 
 def test_what_is_no_base_is_refused(tmp_path: Path) -> None:

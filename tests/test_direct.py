@@ -17,8 +17,16 @@ from mirror.build.git import parse_reference
 from mirror.build.source import make_sdist as pack_tree
 from mirror.build.source import static_metadata
 from mirror.bundle import BundleReader, unpack
-from mirror.bundle.manifest import Manifest
-from mirror.errors import AirgapError, HashMismatchError, MetadataError, NetworkError, ResolutionError, UsageError
+from mirror.bundle.manifest import BundledFile, Manifest
+from mirror.errors import (
+    AirgapError,
+    BundleError,
+    HashMismatchError,
+    MetadataError,
+    NetworkError,
+    ResolutionError,
+    UsageError,
+)
 from mirror.metadata.core import parse
 from mirror.models import RequirementSet
 from mirror.ops.builds import Building
@@ -295,6 +303,33 @@ def test_a_link_out_of_the_tree_is_refused(tmp_path: Path) -> None:
     (tree / "secrets").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(MetadataError, match="leads out"):
         pack_tree(tree, b"", "own-1.0")
+
+
+@pytest.mark.parametrize(
+    ("origin", "source"),
+    [
+        ({}, "https://index.example/simple/"),
+        ({"kind": "built", "from": "a-1.0.tar.gz"}, "built here from a-1.0.tar.gz"),
+        ({"kind": "git", "url": "https://git.example/a", "commit": "c0ffee"}, "commit c0ffee of https://git.example/a"),
+        ({"kind": "url", "url": "https://files.example/{a}"}, "https://files.example/{a}"),
+        ({"kind": "something new"}, "https://index.example/simple/"),
+    ],
+)
+def test_an_origin_in_words(origin: dict[str, str], source: str) -> None:
+    file = BundledFile("a.whl", "a", "1", 1, "", "https://index.example/simple/", origin=tuple(sorted(origin.items())))
+    assert file.source == source
+
+
+def test_an_origin_is_read_back_strictly(tmp_path: Path, links: Path) -> None:
+    own = make_wheel("mine").save(tmp_path / "own")
+    packed(tmp_path, wanted(f"mine @ {own.as_uri()}", find_links=links))
+    with BundleReader(tmp_path / "bundle.tar.zst") as reader:
+        text = reader.manifest.to_bytes()
+    assert b'"origin":{"kind":"file"}' in text
+    assert Manifest.from_bytes(text).to_bytes() == text
+    for broken in (b"{}", b'{"kind":""}', b'{"kind":1}', b'"file"'):
+        with pytest.raises(BundleError):
+            Manifest.from_bytes(text.replace(b'{"kind":"file"}', broken))
 
 
 # --include

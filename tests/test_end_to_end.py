@@ -227,3 +227,34 @@ def test_real_projects_from_the_index_that_pip_uses(tmp_path: Path, interpreter:
     links = str(folder / "out" / "packages")
     pip_install(interpreter, tmp_path / "site", "--no-index", "--find-links", links, "-r", str(lock))
     assert (tmp_path / "site" / "flask").is_dir()
+
+
+def test_a_bundle_that_is_there_is_written_again_only_when_it_is_not_what_it_was(server: Server, desk: Desk) -> None:
+    index = offer(server, family(3))
+    command = ("pack", desk.write("want.txt", "kin-0\n"), "-i", index, "-o", "b.tar.zst")
+    desk.run(*command)
+    bundle = desk.folder / "b.tar.zst"
+    first, inode = bundle.read_bytes(), bundle.stat().st_ino
+    desk.run(*command)
+    assert bundle.stat().st_ino == inode
+    for damaged in (first[:-1], first[:100] + b"?" + first[101:]):
+        bundle.write_bytes(damaged)
+        desk.run(*command)
+        assert bundle.read_bytes() == first
+
+
+def test_a_file_that_rotted_in_the_cache_does_not_get_into_a_bundle(server: Server, desk: Desk) -> None:
+    built = family(2)
+    command = ("pack", desk.write("want.txt", "kin-0\n"), "-i", offer(server, built), "-o")
+    desk.run(*command, "good.tar.zst")
+    [blob] = (desk.folder / "cache" / "files").glob(f"*/{built[1].sha256}")
+    blob.chmod(0o644)
+    rotten = bytearray(blob.read_bytes())
+    rotten[len(rotten) // 2] ^= 1
+    blob.write_bytes(rotten)
+    failed = desk.run(*command, "bad.tar.zst", code=5)
+    assert "kin_1-1.0-py3-none-any.whl in the store" in failed.stderr
+    assert not (desk.folder / "bad.tar.zst").exists()
+    desk.run("cache", "verify", code=5)
+    desk.run(*command, "again.tar.zst")
+    assert (desk.folder / "again.tar.zst").read_bytes() == (desk.folder / "good.tar.zst").read_bytes()

@@ -193,7 +193,7 @@ def test_pinned_projects_come_from_their_index_and_nothing_else_does(
     ):
         put(server, path, name)
     server.add("/links", b'<a href="foo-8.0.zip">x</a><a href="bar-2.zip">x</a>', content_type="text/html")
-    sources = [f"{server.url}/public", Source(f"{server.url}/private", ("fo*",))]
+    sources: list[Source | str] = [f"{server.url}/public", Source(f"{server.url}/private", ("fo*",))]
     links = [f"{server.url}/links", str(tmp_path)]
     with IndexClient(place.client, place.store, indexes=sources, find_links=links, best_match=best_match) as index:
         assert [list(page.filenames) for page in index.pages(FOO)] == [["foo-7.0.zip"], ["foo-1.0.zip"]]
@@ -209,7 +209,7 @@ def test_pinned_projects_come_from_their_index_and_nothing_else_does(
 
 def test_patterns_for_an_index_that_is_configured_twice(server: Server, place: Place) -> None:
     put(server, "/a/foo/", "foo-1.0.zip")
-    sources = [Source(f"{server.url}/a/", ("foo",)), f"{server.url}/a"]
+    sources: list[Source | str] = [Source(f"{server.url}/a/", ("foo",)), f"{server.url}/a"]
     with IndexClient(place.client, place.store, indexes=sources) as index:
         assert len(index.pages(FOO)) == 1
         assert index.pages(canonicalize_name("bar")) == ()

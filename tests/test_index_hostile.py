@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,7 +121,7 @@ def test_metadata_of_another_project_or_version(desk: Desk, name: str, version: 
     lie = core_metadata(name, version, metadata_version="2.2")
     built = make_sdist("app", files={"PKG-INFO": lie}) if where == "sdist" else make_wheel("app", metadata=lie)
     desk.at.publish(built)
-    refused(desk, desk.pack("app"), 3, f"{built.filename} says inside that it is {name} {version}")
+    refused(desk, desk.pack("app"), 3, built.filename, f"says inside that it is {name} {version}")
 
 
 def test_a_wheel_under_another_name(desk: Desk) -> None:
@@ -175,6 +176,28 @@ def test_a_zip_bomb(desk: Desk) -> None:
     refused(desk, desk.pack("app"), 3, bomb.filename, "METADATA")
 
 
+def test_an_sdist_with_a_path_outside_its_folder(desk: Desk) -> None:
+    good = make_sdist("app")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for path, data in (("app-1.0/PKG-INFO", good.metadata), ("app-1.0/../../evil.py", b"import os\n")):
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    desk.at.publish(Built(good.filename, buffer.getvalue(), good.metadata))
+    for name in ("setuptools", "wheel"):
+        desk.at.publish(make_wheel(name, "80.0"))
+    refused(desk, desk.pack("app"), 3, f"{good.filename}: 'app-1.0/../../evil.py' lies outside of its folder")
+
+
+def test_a_newest_wheel_that_lies_is_passed_over_and_told(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", "1.0"))
+    desk.at.publish(make_wheel("app", "2.0", metadata=core_metadata("app", "3.0")))
+    ran = desk.pack("app")
+    assert ran.pins == {"app": "1.0"}
+    assert "app 2.0 was passed over. app-2.0-py3-none-any.whl says inside that it is app 3.0" in ran.err
+
+
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 not a zip", b"<html>Please log in</html>"])
 def test_a_wheel_that_is_none(desk: Desk, data: bytes) -> None:
     desk.at.html = True
@@ -226,7 +249,8 @@ def test_a_good_bundle_after_all_that(desk: Desk) -> None:
     """What is refused above is refused for its own sake: the same set without the lie is packed and verified."""
     desk.at.publish(make_wheel("app", requires=["lib"]))
     desk.at.publish(make_sdist("lib"))
-    desk.at.publish(make_wheel("setuptools", "80.0"))
+    for name in ("setuptools", "wheel"):
+        desk.at.publish(make_wheel(name, "80.0"))
     assert desk.pack("app").pins == {"app": "1.0", "lib": "1.0"}
     with BundleReader(desk.bundle) as reader:
         reader.verify()

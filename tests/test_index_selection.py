@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mirror.bundle import BundleReader, unpack
+from mirror.errors import BundleError
 from tests.index_support import LINUX, Desk, Warehouse, airgap, warehouse
 from tests.wheelhouse import make_sdist, make_wheel
 
@@ -99,6 +101,11 @@ def test_an_index_without_upload_times(desk: Desk) -> None:
 def test_a_folder_of_wheels_needs_no_upload_times(desk: Desk) -> None:
     make_wheel("app").save(desk.folder / "wheels")
     assert desk.pack("app", "--exclude-newer", "7d", "-f", "wheels").pins == {"app": "1.0"}
+    assert desk.pack("", "--exclude-newer", "7d", "--include", "wheels").pins == {"app": "1.0"}
+
+
+def test_what_becomes_of_missing_times_needs_a_cut(desk: Desk) -> None:
+    assert desk.pack("app", "--exclude-newer-missing", "skip").code == 2
 
 
 @pytest.mark.parametrize("cut", ["", "soon", "2024-13-01", "7", "999999w", "-1d"])
@@ -117,6 +124,7 @@ def test_pre_releases_of_one_project(desk: Desk) -> None:
     assert desk.pack("app\nother", "--pre-for", "APP").pins == {"app": "2.0rc1", "other": "1.0"}
     assert desk.pack("app\nother", "--all-releases", "app,other").pins == {"app": "2.0rc1", "other": "2.0rc1"}
     assert desk.pack("app\nother", "--pre").pins == {"app": "2.0rc1", "other": "2.0rc1"}
+    assert desk.pack("--all-releases app\napp\nother").pins == {"app": "2.0rc1", "other": "1.0"}
     assert desk.pack("app", "--pre-for", ":all:").code == 2
 
 
@@ -192,6 +200,26 @@ def test_extras_obey_the_lock_and_the_cut(desk: Desk) -> None:
     assert desk.pack(f"app==1.0 {' '.join(hashes)}", "--with-sdists").document["extras"] == [sdist.filename]
 
 
+def test_an_extra_must_belong_to_a_release_that_a_target_needs(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app"))
+    desk.at.publish(make_sdist("app"))
+    assert desk.pack("app", "--with-sdists").code == 0
+    with BundleReader(desk.bundle) as reader:
+        manifest = reader.manifest
+    (extra,) = (file for file in manifest.files if not file.targets)
+    files = [replace(file, version="1.1") if file is extra else file for file in manifest.files]
+    with pytest.raises(BundleError, match=r"app-1.0.tar.gz is of a release that no target of the manifest needs"):
+        replace(manifest, files=tuple(files)).check()
+
+
+def test_extras_are_pushed_too(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app"))
+    desk.at.publish(make_sdist("app"))
+    assert desk.pack("app", "--with-sdists").code == 0
+    ran = airgap("push", desk.bundle, "--repo", "pypi-hosted")
+    assert (ran.code, "2 files uploaded" in ran.err) == (0, True), ran.err
+
+
 # Consistency, why
 
 
@@ -208,6 +236,9 @@ def test_what_had_to_differ_and_why(desk: Desk) -> None:
         f"2.0 not on {old}: requires Python >=3.11",
         f"1.0 not on {new}: requirements.txt:2 asks for app>1",
     ]
+    told = airgap("pack", "requirements.txt", "-i", desk.at.url(), *targets).err
+    assert "1 project could not have one version on every target:" in told
+    assert f"app: 1.0 on {old}; 2.0 on {new}" in told
 
 
 def test_why(desk: Desk) -> None:

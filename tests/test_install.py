@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from mirror.bundle import BundleReader, Since, write_bundle
 from mirror.bundle.content import as_delta, prepare
 from mirror.errors import IncompleteError
 from mirror.models import Target
 from mirror.ops.builds import Building
-from mirror.ops.install import Check, check_install
+from mirror.ops.install import Check, check_install, find_interpreters
 from mirror.ops.pack import pack
 from mirror.store import Store
 from mirror.targets import make_target, this_machine
-from tests.build_support import backend, config, leaving_traces, run, wanted, wheelhouse
+from tests.build_support import backend, config, leaving_traces, plain, run, wanted, wheelhouse
 from tests.bundle_support import Wanted, make_content
 from tests.wheelhouse import make_wheel
 
 HOST = this_machine()
+REAL_PATH = os.environ["PATH"]
 
 
 def by_installer(checks: tuple[Check, ...]) -> dict[tuple[str, str], Check]:
@@ -102,3 +105,22 @@ def test_a_delta_can_not_be_judged_alone(tmp_path: Path) -> None:
     [check] = checked(write_bundle(tmp_path / "delta.tar.zst", delta, store).path)
     assert check.outcome == "unchecked"
     assert "delta" in check.reason
+
+
+def test_every_pip_at_hand_builds_and_installs_with_hashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", REAL_PATH)
+    found = {interpreter.markers["python_version"]: interpreter for interpreter in find_interpreters()}
+    targets = tuple(
+        Target(f"python-{version.replace('.', '-')}", each.tags, tuple(sorted(each.markers.items())))
+        for version, each in found.items()
+        if each.markers["implementation_name"] == "cpython" and Version(version) >= Version("3.9")
+    )
+    built = [plain("by-hand", requires=["pure"]), make_wheel("pure"), *backend()]
+    links = wheelhouse(tmp_path / "links", built)
+    hashes = {each.filename.split("-")[0].replace("_", "-"): each.sha256 for each in built}
+    lines = wanted(*(f"{name}==1.0" for name in hashes), find_links=links, hashes=hashes)
+    pack(lines, targets, tmp_path / "b.tar.zst", config(tmp_path))
+    checks = by_installer(checked(tmp_path / "b.tar.zst", "by-hand"))
+    assert {target.name: checks[target.name, "pip"].outcome for target in targets} == {
+        target.name: "installs" for target in targets
+    }

@@ -316,3 +316,16 @@ def test_chains_without_roots_and_in_circles() -> None:
         "c": ("l: c==1",),
         "d": ("l: c==1", "c 1: d"),
     }
+
+
+@pytest.mark.parametrize(
+    ("pythons", "fits", "refused"),
+    [("^3.10", "3.13", "3.9"), ("~3.11", "3.11.9", "3.12"), (">=3.10,<3.13", "3.12", "3.13"), ("*", "3.6", None)],
+)
+def test_pythons_as_poetry_spells_them(tmp_path: Path, pythons: str, fits: str, refused: str | None) -> None:
+    text = f"[metadata]\nlock-version = '2.1'\npython-versions = '{pythons}'\n"
+    found = lock(Path(write(tmp_path, "poetry.lock", text)))
+    assert pins(found, make_target(fits, ["linux"])) == {}
+    if refused:
+        with pytest.raises(ResolutionError, match="was made for Python"):
+            found.select(make_target(refused, ["linux"]))

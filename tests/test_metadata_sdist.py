@@ -13,7 +13,7 @@ import pytest
 
 from mirror.errors import MetadataError
 from mirror.metadata import sdist
-from mirror.metadata.sdist import build_requires, sdist_metadata
+from mirror.metadata.sdist import build_requires, may_ask_for_more, sdist_metadata
 from mirror.metadata.wheel import METADATA_LIMIT
 from tests.wheelhouse import make_sdist
 
@@ -141,7 +141,7 @@ def test_build_requirements() -> None:
         'x; python_version < "3"',
     ]
     assert requires("[build-system]\nrequires = []\n") == []
-    assert requires(None) == requires("[tool.x]\n") == ["setuptools>=40.8.0"]
+    assert requires(None) == requires("[tool.x]\n") == ["setuptools>=40.8.0", "wheel"]
 
 
 @pytest.mark.parametrize(
@@ -152,3 +152,19 @@ def test_build_requirements() -> None:
 def test_build_requirements_that_cannot_be_read(pyproject: str) -> None:
     with pytest.raises(MetadataError, match=r"foo-1\.0\.tar\.gz.*pyproject\.toml"):
         requires(pyproject)
+
+
+@pytest.mark.parametrize(
+    ("pyproject", "files", "more"),
+    [
+        (None, {}, False),
+        (None, {"setup.py": b"setup(setup_requires=['cffi'])"}, True),
+        (None, {"setup.cfg": b"[options]\nsetup_requires = cffi\n"}, True),
+        ("[build-system]\nrequires = []\nbuild-backend = 'flit_core.buildapi'\n", {}, False),
+        ("[build-system]\nrequires = []\nbuild-backend = 'mesonpy'\n", {}, True),
+        ("[build-system]\nrequires = []\nbuild-backend = 'flit_core.buildapi'\nbackend-path = ['.']\n", {}, True),
+    ],
+)
+def test_backends_that_may_ask_for_more(pyproject: str | None, files: dict[str, bytes], more: bool) -> None:
+    built = make_sdist("alpha", pyproject=pyproject, files=files)
+    assert may_ask_for_more(io.BytesIO(built.data), built.filename) is more

@@ -13,6 +13,7 @@ from mirror.bundle import BundleReader
 from tests.index_support import LINUX, Ran, Warehouse, airgap, warehouse
 from tests.wheelhouse import Built, make_sdist, make_wheel
 
+LOCKS = Path(__file__).parent / "data" / "locks"
 WINDOWS = ("--target", "cp312-win_amd64")
 LEAF = {"linux": "cp312-cp312-manylinux_2_17_x86_64", "windows": "cp312-cp312-win_amd64"}
 
@@ -245,3 +246,33 @@ def test_dry_run_and_more_files(tmp_path: Path, stock: Warehouse) -> None:
     assert len(pack(tmp_path, "pylock.toml", text, *LINUX, "--dry-run").document["files"]) == 2
     more = pack(tmp_path, "pylock.toml", text, *LINUX, *WINDOWS, "--with-sdists").document
     assert len(more["files"]) == 4
+
+
+def test_one_version_from_two_indexes(tmp_path: Path, stock: Warehouse) -> None:
+    leaves = {name: make_wheel("leaf", tag=tag) for name, tag in LEAF.items()}
+    packages, edges = [], []
+    for name, platform in (("linux", "linux"), ("windows", "win32")):
+        leaf = leaves[name]
+        stock.publish(leaf, index=name)
+        source = f'{{ registry = "{stock.url(name)}" }}'
+        marker = f"sys_platform == '{platform}'"
+        edges.append(f'{{ name = "leaf", version = "1.0", source = {source}, marker = "{marker}" }}')
+        packages.append(
+            f'[[package]]\nname = "leaf"\nversion = "1.0"\nsource = {source}\nresolution-markers = ["{marker}"]\n'
+            f'wheels = [{{ url = "{stock.url(name)}files/{leaf.filename}", hash = "sha256:{leaf.sha256}" }}]'
+        )
+    root = f'[[package]]\nname = "root"\nsource = {{ virtual = "." }}\ndependencies = [{", ".join(edges)}]'
+    document = pack(tmp_path, "uv.lock", "\n".join(["version = 1", root, *packages]), *LINUX, *WINDOWS).document
+    assert {file["targets"][0]: file["index"] for file in document["files"]} == {
+        "cp312-manylinux_2_28_x86_64": stock.url("linux"),
+        "cp312-win_amd64": stock.url("windows"),
+    }
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("path", sorted(LOCKS.glob("*/*lock*")), ids=lambda path: path.name)
+def test_real_locks_from_the_real_index(path: Path, tmp_path: Path) -> None:
+    ran = airgap("pack", path, "-o", tmp_path / "bundle.tar.zst", "--json", *LINUX, *WINDOWS)
+    targets = ran.document["targets"]
+    assert set(targets["cp312-win_amd64"]["pins"]) == {*targets["cp312-manylinux_2_28_x86_64"]["pins"], "colorama"}
+    assert airgap("verify", tmp_path / "bundle.tar.zst").code == 0

@@ -6,48 +6,31 @@ import base64
 import itertools
 import json
 import os
-import socket
+import secrets
+import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from mirror import serve
+from mirror.bundle import BundleReader, unpack
+from mirror.errors import ConflictError, StorageError
 from mirror.net import Client
-from mirror.push.legacy import LegacyPublisher, index_url_for
-from mirror.push.publisher import Publisher
+from mirror.push.directory import DirectoryPublisher
+from mirror.push.legacy import LegacyPublisher, index_url_for, upload_url_for
+from mirror.push.publisher import Publisher, Upload
+from mirror.push.receipt import State
+from mirror.push.run import push
+from tests.bundle_support import write_small
 from tests.publisher_conformance import PublisherConformance
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-@contextmanager
-def process(command: list[str], url: str, log: Path) -> Iterator[None]:
-    """Run a server until the block ends; begin when it answers at *url*."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as running:
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    urllib.request.urlopen(url, timeout=5).close()
-                    break
-                except OSError:
-                    assert running.poll() is None, log.read_text()
-                    assert time.monotonic() < deadline, log.read_text()
-                    time.sleep(0.05)
-            yield
-        finally:
-            running.terminate()
+from tests.push_support import FolderSource, free_port, make_upload, process, read_metadata
+from tests.wheelhouse import make_sdist, make_wheel
 
 
 @pytest.fixture
@@ -152,3 +135,118 @@ def _basic(user: str, password: str) -> str:
 )
 def test_where_the_index_is(upload: str, index: str) -> None:
     assert index_url_for(upload) == index
+
+
+class TestDirectory(PublisherConformance):
+    @pytest.fixture
+    def publisher(self, tmp_path: Path) -> Publisher:
+        return DirectoryPublisher(tmp_path / "static index")
+
+    def test_two_pushes_at_once_lose_nothing(self, tmp_path: Path) -> None:
+        uploads = [make_upload(make_wheel("shared", f"1.{i}"), tmp_path / "files") for i in range(12)]
+
+        def add(upload: Upload) -> None:  # each with a publisher of its own, as another process would
+            DirectoryPublisher(tmp_path / "index").upload(upload)
+
+        with ThreadPoolExecutor(6) as executor:
+            list(executor.map(add, uploads))
+        assert len(DirectoryPublisher(tmp_path / "index").listing("shared")) == 12
+
+    def test_a_file_that_a_killed_push_did_not_list_is_listed(self, tmp_path: Path) -> None:
+        upload = make_upload(make_wheel("half"), tmp_path / "files")
+        publisher = DirectoryPublisher(tmp_path / "index")
+        (tmp_path / "index/packages").mkdir(parents=True)
+        shutil.copy(upload.path, tmp_path / "index/packages")
+        assert publisher.listing("half") == {}
+        assert publisher.digest("half", upload.filename) is None
+        publisher.upload(upload)
+        assert publisher.digest("half", upload.filename) == upload.hashes.sha256
+
+    def test_a_page_that_is_no_page_is_told(self, tmp_path: Path) -> None:
+        page = tmp_path / "simple/half/index.json"
+        page.parent.mkdir(parents=True)
+        page.write_text("{")
+        with pytest.raises(StorageError, match=r"half/index\.json can't be read"):
+            DirectoryPublisher(tmp_path).listing("half")
+
+    def test_it_adds_to_an_unpacked_bundle(self, tmp_path: Path) -> None:
+        bundle = write_small(tmp_path)
+        with BundleReader(bundle.path) as reader:
+            unpack(reader, tmp_path / "index")
+            publisher = DirectoryPublisher(tmp_path / "index")
+            assert push(reader, publisher, metadata=read_metadata).counts[State.PRESENT] == len(reader.manifest.files)
+        before = json.loads((tmp_path / "index/simple/beta/index.json").read_bytes())["files"]
+        publisher.upload(make_upload(make_wheel("beta", "9.0"), tmp_path / "files"))
+        after = json.loads((tmp_path / "index/simple/beta/index.json").read_bytes())["files"]
+        assert [item for item in after if "9.0" not in item["filename"]] == before
+
+    def test_pip_installs_from_it_through_nginx(self, tmp_path: Path) -> None:
+        program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin:" + os.environ["PATH"])
+        if program is None:
+            pytest.skip("nginx is not installed")
+        root = tmp_path / "index"
+        source = FolderSource(
+            tmp_path / "source", [(make_wheel("top", requires=["under"]), ["under"]), (make_wheel("under"), [])]
+        )
+        assert push(source, DirectoryPublisher(root), metadata=read_metadata).complete
+        port = free_port()
+        user = "user root; " if os.geteuid() == 0 else ""
+        paths = "".join(f"{name}_temp_path {tmp_path}/{name}; " for name in _NGINX_PATHS)
+        (tmp_path / "nginx.conf").write_text(
+            f"{user}daemon off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ {paths}access_log off; "
+            f"types {{ text/html html; }} server {{ listen 127.0.0.1:{port}; root {root}; }} }}"
+        )
+        url = f"http://127.0.0.1:{port}/simple/"
+        with process([program, "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"], url, tmp_path / "log"):
+            command = [sys.executable, "-m", "pip", "--isolated", "download", "--index-url", url, "top"]
+            subprocess.run([*command, "-d", str(tmp_path / "got")], check=True, capture_output=True)
+        assert len(list((tmp_path / "got").iterdir())) == 2
+
+
+def test_a_repository_that_runs_elsewhere(client: Client, tmp_path: Path) -> None:
+    """A Nexus, Gitea or Pulp named by AIRGAP_TEST_REPOSITORY (a URL with credentials): what it gets stays there."""
+    url = _ELSEWHERE
+    if not url:
+        pytest.skip("AIRGAP_TEST_REPOSITORY names no repository to test against")
+    one, two = (f"airgap-test-{name}-{secrets.token_hex(4)}" for name in ("one", "two"))
+    source = FolderSource(
+        tmp_path / "source", [(make_wheel(one, requires=[two]), [two]), (make_wheel(two), []), (make_sdist(two), [])]
+    )
+    publisher = LegacyPublisher(client, url)
+    first = push(source, publisher, metadata=read_metadata, verify_download=-1)
+    assert first.counts[State.UPLOADED] == 3
+    again = push(source, publisher, metadata=read_metadata)
+    assert again.counts[State.PRESENT] == 3
+    other = make_wheel(one, files={"other.py": b"other"})
+    with pytest.raises(ConflictError):
+        push(FolderSource(tmp_path / "other", [(other, [])]), publisher, metadata=read_metadata)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("https://nexus/repository/pypi-hosted", "https://nexus/repository/pypi-hosted/"),
+        ("https://u:p@nexus/nexus/repository/a/simple", "https://u:p@nexus/nexus/repository/a/"),
+        ("https://nexus/repository/a/simple/", "https://nexus/repository/a/"),
+        ("https://nexus/repository/simple/", "https://nexus/repository/simple/"),
+        ("https://git/api/packages/OWNER/pypi", "https://git/api/packages/OWNER/pypi"),
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("https://upload.pypi.org/legacy/", "https://upload.pypi.org/legacy/"),
+    ],
+)
+def test_where_uploads_go(given: str, meant: str) -> None:
+    assert upload_url_for(given) == meant
+
+
+@pytest.mark.parametrize("ending", ["", "simple", "simple/"])
+def test_a_mistaken_upload_url_is_corrected(tmp_path: Path, client: Client, ending: str) -> None:
+    with serve.running(tmp_path / "home") as server:
+        url = server.repository_url("pypi-hosted").rstrip("/") + (f"/{ending}" if ending else "")
+        publisher = LegacyPublisher(client, url)
+        publisher.upload(make_upload(make_wheel("alpha"), tmp_path))
+        assert list(publisher.listing("alpha")) == ["alpha-1.0-py3-none-any.whl"]
+
+
+# Read here: tests run without the user's AIRGAP_ settings.
+_ELSEWHERE = os.environ.get("AIRGAP_TEST_REPOSITORY")
+_NGINX_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

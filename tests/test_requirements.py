@@ -177,6 +177,7 @@ def test_an_extra_index_before_the_index_is_kept(read: Read) -> None:
 def test_releases_before_the_final_one(read: Read) -> None:
     assert read("--pre\n").pre
     assert read("--all-releases :all:\n").pre
+    assert read("--all-releases Foo_x,bar\n--all-releases baz\n").selection.pre == {"foo-x", "bar", "baz"}
     assert not read("a\n").pre
 
 
@@ -239,7 +240,7 @@ def test_hashes_can_be_made_optional(read: Read) -> None:
         ("-\n", 1, 1, "a requirements file can't hold this option."),
         ("--no\n", 1, 1, "the option is ambiguous: --no-index or --no-binary or --no-require-hashes."),
         ("--only-final :all:\n", 1, 14, "--only-final is not supported yet."),
-        ("--all-releases foo\n", 1, 16, "--all-releases is not supported yet."),
+        ("--all-releases :none:\n", 1, 16, "--all-releases is not supported yet."),
         ("--pre word\n", 1, 7, "nothing but options may follow an option."),
         ("-f a b\n", 1, 6, "nothing but options may follow an option."),
         ("-f 'a\n", 1, 4, "a quotation mark or backslash is not closed."),

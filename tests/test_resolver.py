@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from mirror.errors import ResolutionError
+from mirror.errors import MetadataError, ResolutionError
 from mirror.filenames import split_filename
 from mirror.models import Event, File, FormatControl, Metadata, RequirementLine, RequirementSet, Selection
 from mirror.resolver import Resolution
@@ -48,6 +48,7 @@ class World:
     def __init__(self, releases: dict[str, dict[str, Any]]) -> None:
         self._files: dict[NormalizedName, list[File]] = {}
         self._metadata: dict[str, Metadata] = {}
+        self._broken: dict[str, str] = {}
         self._build: dict[str, tuple[Requirement, ...]] = {}
         self.reads: set[str] = set()
         for key, release in releases.items():
@@ -70,6 +71,7 @@ class World:
                 f"https://index.test/{filename}",
                 split.project,
                 version,
+                index="https://index.test/simple/",
                 requires_python=release.get("python"),
                 yanked=release.get("yanked"),
                 upload_time=release.get("time"),
@@ -82,6 +84,8 @@ class World:
             release.get("python"),
             frozenset(canonicalize_name(extra) for extra in release.get("extras", ())),
         )
+        if "broken" in release:
+            self._broken[filename] = release["broken"]
         self._build[filename] = tuple(Requirement(text) for text in release.get("build", ()))
 
     def pages(self, project: NormalizedName) -> tuple[Page, ...]:
@@ -90,6 +94,8 @@ class World:
 
     def read(self, file: File) -> Metadata:
         self.reads.add(file.filename)
+        if file.filename in self._broken:
+            raise MetadataError(f"{file.filename}: {self._broken[file.filename]}", hint="Report it.")
         return self._metadata[file.filename]
 
     def build_requires(self, file: File) -> tuple[Requirement, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import mirror
 from mirror.cli.sync import sync as command
 from mirror.config.sync import read_syncs
 from mirror.errors import BundleError, ConfigError, StorageError
@@ -20,8 +21,12 @@ from mirror.sync.files import move, numbered, one_at_a_time
 from mirror.sync.outcome import read_status
 from mirror.sync.receipts import SealedReceipt, Site, common, read_sealed
 from mirror.sync.state import folder_of
+from tests.http_support import Server
 from tests.sync_support import TARGET, World
 from tests.wheelhouse import make_wheel
+
+#: For processes of their own, wherever they start: the airgap that is tested here.
+SOURCE = {**os.environ, "PYTHONPATH": str(Path(mirror.__file__).parent.parent)}
 
 
 @pytest.fixture
@@ -41,7 +46,8 @@ ALPHA, BETA, BETA_2 = "alpha-1.0-py3-none-any.whl", "beta-1.0-py3-none-any.whl",
 
 
 def test_there_and_back(world: World) -> None:
-    assert world.run("connected").bundle == "plant-000001"
+    first = world.run("connected")
+    assert (first.bundle, first.unconfirmed) == ("plant-000001", 2)
     assert "new: alpha 1.0" in (world.path("connected", "out") / "plant-000001.txt").read_text()
     world.carry()
     assert world.run("isolated").pushed == ("plant-000001",)
@@ -49,7 +55,8 @@ def test_there_and_back(world: World) -> None:
     assert [path.name for path in (world.path("isolated", "in") / "done").iterdir()] == ["plant-000001.tar.zst"]
     assert [path.name for path in world.bring_back()] == ["plant-main-000001.receipt.json"]
     world.index.release("beta", "2.0")
-    assert world.run("connected").message == "wrote plant-000002, a delta: something changed"
+    second = world.run("connected")
+    assert (second.message, second.unconfirmed) == ("wrote plant-000002, a delta: something changed", 1)
     assert carried(world, 2) == [BETA_2]
     world.carry()
     assert world.run("isolated").exit_code == 0
@@ -266,6 +273,39 @@ def test_receipts_count_in_the_order_in_which_they_were_written(world: World) ->
         assert len(common({"main": site}, (), {}).carriers) == 2
 
 
+def test_what_a_receipt_asks_for_is_not_forgotten_by_a_round_that_fails(world: World) -> None:
+    world.run("connected")
+    world.carry()
+    world.run("isolated")
+    sealed = read_sealed(next(world.path("isolated", "out").iterdir()))
+    document = json.loads(sealed.receipt.to_json())
+    document["files"][0]["state"] = "failed"
+    asking = SealedReceipt("plant", "main", 2, Receipt.from_json(json.dumps(document)))
+    path = world.path("connected", "in") / "plant-main-000002.receipt.json"
+    path.write_bytes(asking.to_bytes())
+    world.want("alpha>9\n")
+    assert world.run("connected").exit_code == 3
+    world.want("alpha\n")
+    assert world.run("connected").message.endswith("a receipt says that files are missing")
+    assert world.run("connected").message == "nothing new"
+
+
+def test_jobs_may_share_an_inbox(world: World) -> None:
+    world.run("connected")
+    world.carry()
+    world.run("isolated")
+    sealed = read_sealed(next(world.path("isolated", "out").iterdir()))
+    other = world.path("connected", "in") / "plant-b-main-000001.receipt.json"
+    other.write_bytes(SealedReceipt("plant-b", "main", 1, sealed.receipt).to_bytes())
+    world.path("isolated", "in").joinpath("plant-b-000001.tar.zst").write_bytes(b"another job's")
+    assert world.run("connected").quarantined == ()
+    assert world.run("isolated").quarantined == ()
+    assert other.exists()
+    world.index.release("beta", "2.0")
+    world.run("connected")
+    assert carried(world, 2) == [ALPHA, BETA_2]
+
+
 def test_resend_after_rounds_without_a_receipt(tmp_path: Path) -> None:
     world = World(tmp_path, connected="resend-after = 2")
     world.index.release("alpha", "1.0")
@@ -298,7 +338,7 @@ def test_one_at_a_time(world: World) -> None:
     )
     lock = folder_of(world.config("connected"), "plant") / "lock"
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=SOURCE
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -356,6 +396,23 @@ def test_the_cache_is_kept_small_without_what_the_next_delta_needs(tmp_path: Pat
     world.run("connected")
     blobs = [path.name for path in (world.path("connected", "cache") / "files").glob("??/*")]
     assert blobs == [built.sha256]
+
+
+def test_an_unchanged_index_is_asked_conditionally_and_for_nothing_else(world: World) -> None:
+    with Server() as server:
+        for path in world.index.folder.rglob("index.json"):
+            kind = "application/vnd.pypi.simple.v1+json"
+            server.add(f"/simple/{path.parent.name}/", path.read_bytes(), content_type=kind)
+        for path in (world.index.folder / "files").iterdir():
+            server.add(f"/files/{path.name}", path.read_bytes())
+        world.index.url = f"{server.url}/simple/"
+        assert world.run("connected").exit_code == 0
+        first = len(server.requests)
+        assert first == 4  # two pages, two wheels
+        assert world.run("connected").message == "nothing new"
+        again = server.requests[first:]
+    assert sorted(request.path for request in again) == ["/simple/alpha/", "/simple/beta/"]
+    assert all("if-none-match" in request.headers for request in again)
 
 
 def test_moving_replaces_nothing(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class History:
         self.late: list[tuple[int, Path, Path]] = []
         self.seen: set[str] = set()
         self.confirmed: set[tuple[str, str]] = set()
-        self.checked = 0
+        self.checked = self.copies = 0
         for _ in range(4):
             self.new_project()
 
@@ -96,7 +96,8 @@ class History:
         if fate in ("now", "twice"):
             self.arrive(path, inbox)
         if fate in ("late", "twice", "cut", "flipped"):
-            copy = self.world.folder / "air" / f"{len(self.late)}-{self.round}" / path.name
+            self.copies += 1
+            copy = self.world.folder / "air" / str(self.copies) / path.name
             copy.parent.mkdir(parents=True)
             data = bytearray(path.read_bytes())
             if fate == "cut":
@@ -132,7 +133,8 @@ class History:
     def is_new(self, path: Path) -> bool:
         """Whether nobody has taken this very file to the other side yet; a number may come twice after a kill."""
         key = f"{path}-{path.stat().st_ino}"
-        known, _ = key in self.seen, self.seen.add(key)
+        known = key in self.seen
+        self.seen.add(key)
         return not known
 
     # The rounds

@@ -184,11 +184,20 @@ def test_product() -> None:
     host = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert product([], ["windows"])[0].environment["python_version"] == host
     assert platforms(product([host], [])[0]) == platforms(this_machine())
-    with pytest.raises(UsageError, match=r"3\.12\.1 and 3\.12\.2"):
-        product(["3.12.1", "3.12.2"], ["linux"])
+    names = [target.name for target in product(["3.12.1", "3.12.2", "3.12.0", "3.12"], ["windows"])]
+    assert names == ["cp312.1-win_amd64", "cp312.2-win_amd64", "cp312-win_amd64"]
 
 
-@pytest.mark.parametrize("name", ["cp312-win_amd64", "cp313t-macosx_14_0_arm64", "pp310-manylinux_2_28_x86_64"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cp312-win_amd64",
+        "cp312.4-win_amd64",
+        "cp313.2t-macosx_14_0_arm64",
+        "cp314.0rc1-win32",
+        "pp310-manylinux_2_28_x86_64",
+    ],
+)
 def test_a_target_by_its_name(name: str) -> None:
     assert named_target(name).name == name
 
@@ -203,7 +212,7 @@ def test_this_machine() -> None:
     target = this_machine()
     assert target.tags == tuple(map(str, sys_tags()))
     assert target.environment == default_environment()
-    assert re.fullmatch(r"[a-z]+\d+t?-\w+", target.name)
+    assert re.fullmatch(r"[a-z]+\d+(\.\w+)?t?-\w+", target.name)
     assert not target.name.endswith("-any")
 
 

@@ -24,7 +24,7 @@ from mirror.bundle.manifest import (
     lock_path,
 )
 from mirror.bundle.pylock import render_lock
-from mirror.bundle.report import render_report
+from mirror.bundle.report import render_report, report_of_delta
 from mirror.bundle.sbom import render_sbom
 from mirror.bundle.static import index_pages
 from mirror.errors import HashMismatchError, IncompleteError
@@ -131,18 +131,27 @@ def prepare(content: BundleContent) -> Prepared:
 
 def as_delta(prepared: Prepared, since: Since) -> Prepared:
     """Leave out what *since* confirms; manifest, index pages and documents go on naming the whole set."""
-    files = _placed(
-        [replace(file, carrier=since.carriers.get((file.filename, file.sha256))) for file in prepared.manifest.files]
-    )
+    carriers = ((file, since.carriers.get((file.filename, file.sha256))) for file in prepared.manifest.files)
+    files = _placed(file if carrier is None else replace(file, carrier=carrier, frame=0) for file, carrier in carriers)
     absent = {f"{file.path}.metadata" for file in files if not file.carried}
     used = sorted({file.carrier for file in files if file.carrier is not None})
+    if not used:
+        return prepared
+    members = {path: data for path, data in prepared.members.items() if path not in absent}
+    report = members["report.html"] = report_of_delta(members["report.html"], files)
     manifest = replace(
         prepared.manifest,
         files=files,
-        members=tuple(member for member in prepared.manifest.members if member.path not in absent),
+        members=tuple(
+            Member(member.path, len(report), hashlib.sha256(report).hexdigest())
+            if member.path == "report.html"
+            else member
+            for member in prepared.manifest.members
+            if member.path not in absent
+        ),
         since={identity: since.names.get(identity, "") for identity in used},
     )
-    return Prepared(manifest, {path: data for path, data in prepared.members.items() if path not in absent})
+    return Prepared(manifest, members)
 
 
 def _files(content: BundleContent) -> list[BundledFile]:
@@ -199,7 +208,7 @@ def _placed(files: Iterable[BundledFile]) -> tuple[BundledFile, ...]:
     placed: list[BundledFile] = []
     frame = LEADING_FRAMES
     for project, group in groupby(files, key=lambda file: file.project):
-        mine = [replace(file, frame=frame if file.carried else 0) for file in group]
+        mine = [replace(file, frame=frame) if file.carried and file.frame != frame else file for file in group]
         placed += mine
         entries = tuple(Entry(file.path, file.size, file.sha256) for file in mine if file.carried)
         if entries:

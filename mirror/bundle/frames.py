@@ -7,6 +7,7 @@ compress a project as soon as its files are in the store, long before the manife
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 import tempfile
@@ -246,8 +247,8 @@ class Frames:
     def take(self, project: str, files: Iterable[tuple[str, str, int]]) -> list[Packed]:
         """Return the frames of *project*, waiting for them; each can be taken once and must be released.
 
-        Raises a StorageError where a file can't be read or a frame not be kept, an IntegrityError where a file has
-        another size.
+        Raises a StorageError where a file can't be read or a frame not be kept, an IntegrityError where a file
+        is not what its digest says.
         """
         wanted = _arranged(files)
         job = self._start(project, wanted)
@@ -325,12 +326,18 @@ class Frames:
         for filename, sha256, size in files:
             yield tar.header(f"packages/{filename}", size)
             left = size
+            digest = hashlib.sha256()
             with self._store.open(sha256) as file:
                 while left and (count := file.readinto(buffer[: min(left, CHUNK)])):  # type: ignore[attr-defined]
                     left -= count
+                    digest.update(buffer[:count])
                     yield buffer[:count]
-                if left or file.read(1):
-                    raise IntegrityError(f"{filename} in the store does not have the {size} bytes that it should have.")
+                # It was right when it was stored; disks forget.
+                if left or file.read(1) or digest.hexdigest() != sha256:
+                    raise IntegrityError(
+                        f"{filename} in the store {self._store.root} is damaged.",
+                        hint="'airgap cache verify' drops damaged files; then run this again to fetch them anew.",
+                    )
             yield bytes(tar.padding(size))
 
 

@@ -32,7 +32,7 @@ LEADING_FRAMES = 2
 _T = TypeVar("_T")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PROJECT = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
-_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
+_TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _MEMBER_FOLDERS = frozenset({"simple", "packages", "locks", "requirements"})
 _MEMBER_FILES = frozenset({"sbom.cdx.json", "report.html"})
 
@@ -74,6 +74,19 @@ class BundledFile:
     def path(self) -> str:
         """Where it is in the archive."""
         return f"packages/{self.filename}"
+
+    @property
+    def source(self) -> str:
+        """Where it is from, in words: its index, or what :attr:`origin` says; may be empty."""
+        said = dict(self.origin)
+        words = {
+            "built": "built here from {from}",
+            "file": "a file of the packer's own",
+            "folder": "an sdist of a folder",
+            "git": "commit {commit} of {url}",
+            "url": "{url}",
+        }.get(said.get("kind", ""), "")
+        return words.format_map({"commit": "", "from": "", "url": "", **said}) or self.index
 
     @property
     def carried(self) -> bool:
@@ -343,8 +356,8 @@ def required_members(projects: Iterable[str], targets: Iterable[str]) -> list[st
 
 
 def lock_path(target: str) -> str:
-    """Where the lock of *target* is; PEP 751 wants the name ``pylock.NAME.toml``."""
-    return f"locks/pylock.{target}.toml"
+    """Where the lock of *target* is; PEP 751 wants the name ``pylock.NAME.toml``, without a dot in NAME."""
+    return f"locks/pylock.{target.replace('.', '_')}.toml"
 
 
 def _check_order(names: Sequence[str], what: str) -> None:

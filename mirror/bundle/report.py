@@ -27,6 +27,9 @@ ol { margin: .2rem 0; padding-left: 1.2rem; } summary { cursor: pointer; }
 """
 
 
+_HEADING = "<h1>What this bundle carries</h1>"
+
+
 def render_report(
     targets: Sequence[BundledTarget], files: Sequence[BundledFile], metadata: Mapping[str, bytes]
 ) -> bytes:
@@ -38,7 +41,7 @@ def render_report(
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>Bundle of {_count(len(_projects(files)), 'project')}</title>",
         f"<style>{_STYLE}</style></head><body>",
-        "<h1>What this bundle carries</h1>",
+        _HEADING,
         *_summary(targets, files),
         *_attention(files),
         *_targets(targets, files),
@@ -48,6 +51,22 @@ def render_report(
         "</body></html>",
     ]
     return ("\n".join(parts) + "\n").encode()
+
+
+def report_of_delta(page: bytes, files: Sequence[BundledFile]) -> bytes:
+    """Return *page*, the report of the whole set *files*, with what a delta of it carries at its head."""
+    carried = [file for file in files if file.carried]
+    size = human_size(sum(file.size for file in carried))
+    rows = "\n".join(
+        f'<tr><td>{escape(file.filename)}</td><td class="n">{human_size(file.size)}</td></tr>' for file in carried
+    )
+    head = (
+        f"<h1>What this delta carries</h1>\n"
+        f'<p class="box">{len(carried)} of {len(files)} files, {size}. The others must be where it goes already; '
+        "everything below is about all of them.</p>\n"
+        f'<table><tr><th>File</th><th class="n">Size</th></tr>\n{rows}</table>\n<h1>The whole set</h1>'
+    )
+    return page.replace(_HEADING.encode(), head.encode(), 1)
 
 
 def human_size(size: int) -> str:
@@ -128,7 +147,7 @@ def _project_table(files: Sequence[BundledFile], metadata: Mapping[str, bytes]) 
 
 def _file_table(files: Sequence[BundledFile]) -> Iterable[str]:
     yield "<h2>Files</h2><table>"
-    yield '<tr><th>File and SHA-256</th><th class="n">Size</th><th>Index</th><th>Targets</th></tr>'
+    yield '<tr><th>File and SHA-256</th><th class="n">Size</th><th>From</th><th>Targets</th></tr>'
     for file in files:
         marks = [] if file.is_wheel else ["runs code when installed"]
         marks += [] if file.yanked is None else ["yanked"]
@@ -136,7 +155,7 @@ def _file_table(files: Sequence[BundledFile]) -> Iterable[str]:
         uploaded = f'<br><span class="note">uploaded {escape(file.upload_time)}</span>' if file.upload_time else ""
         yield (
             f"<tr><td>{escape(file.filename)}{mark}<br><code>{escape(file.sha256)}</code>{uploaded}</td>"
-            f'<td class="n">{human_size(file.size)}</td><td>{escape(file.index)}</td>'
+            f'<td class="n">{human_size(file.size)}</td><td>{escape(file.source)}</td>'
             f"<td>{escape(', '.join(file.targets))}</td></tr>"
         )
     yield "</table>"

@@ -98,6 +98,6 @@ def _reference(file: BundledFile) -> dict[str, object]:
         "url": quote(file.path),
         "hashes": [{"alg": "SHA-256", "content": file.sha256}],
     }
-    if file.index:
-        reference["comment"] = f"from {file.index}"
+    if file.source:
+        reference["comment"] = f"from {file.source}"
     return reference

@@ -12,7 +12,9 @@ from mirror.errors import AirgapError
 
 _COMMANDS = {
     "cache": "Look after the folder of downloaded files.",
+    "config": "Show the merged configuration and where each value comes from.",
     "diff": "Show what changed between two bundles.",
+    "doctor": "Check everything between here and a repository, and say what to do.",
     "inspect": "Show what a bundle holds, without unpacking it.",
     "pack": "Resolve requirements for every target and write one bundle.",
     "push": "Upload a bundle into a repository, and prove that it is there.",
@@ -20,6 +22,7 @@ _COMMANDS = {
     "search": "Search the embedded repositories or another index.",
     "serve": "Serve the embedded repositories over HTTP.",
     "sync": "Run the periodic jobs of airgap.toml, on either side of the gap.",
+    "targets": "Show what targets mean: wheel tags and marker values.",
     "unpack": "Unpack a bundle into a folder that pip can install from.",
     "user": "Add and remove users of the embedded repositories.",
     "verify": "Check every digest and every promise of a bundle.",

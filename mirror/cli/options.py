@@ -25,6 +25,15 @@ def output_options(command: F) -> F:
     return command
 
 
+def number_or_all(_: click.Context, param: click.Parameter, value: str) -> int:
+    """A callback for ``N|all``: ``all`` becomes -1."""
+    if value == "all":
+        return -1
+    if not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a number nor 'all'.", param=param)
+    return int(value)
+
+
 _CONNECTION: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("cert", click.option("--cert", type=_PATH, help="CA bundle (PEM) to trust instead of the system's.")),
     ("client_cert", click.option("--client-cert", type=_PATH, help="Client certificate and key in one PEM file.")),

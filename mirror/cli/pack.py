@@ -15,11 +15,12 @@ from mirror.cli.findings import findings, findings_document
 from mirror.cli.options import index_options, output_options
 from mirror.cli.progress import progress
 from mirror.cli.selection import selection_options
+from mirror.cli.target_options import Machines, target_options
 from mirror.cli.units import count, human_bytes, table
 
 if TYPE_CHECKING:
     from mirror.config import Overrides
-    from mirror.models import Selection, Target
+    from mirror.models import Selection
     from mirror.ops.builds import Building
     from mirror.ops.pack import Packed
 
@@ -39,24 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--group", "groups", multiple=True, metavar="NAME", help="A dependency group of the project or lock. Repeatable."
 )
-@click.option(
-    "--target",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    help="A machine that will install: 'this', or a name such as cp312-manylinux_2_28_x86_64. Repeatable.",
-)
-@click.option(
-    "--python-version", "pythons", multiple=True, metavar="VERSION", help="As pip: 3.12 or 3.12.4. Repeatable."
-)
-@click.option(
-    "--platform",
-    "platforms",
-    multiple=True,
-    metavar="TAG",
-    help="As pip: manylinux_2_28_x86_64, win_amd64, macosx_11_0_arm64; or linux, windows, macos. Repeatable; "
-    "every Python version is combined with every platform.",
-)
+@target_options
 @click.option(
     "--since",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -74,9 +58,7 @@ def pack(
     constraints: tuple[str, ...],
     extras: tuple[str, ...],
     groups: tuple[str, ...],
-    names: tuple[str, ...],
-    pythons: tuple[str, ...],
-    platforms: tuple[str, ...],
+    machines: Machines,
     since: Path | None,
     dry_run: bool,
     include: tuple[Path, ...],
@@ -102,12 +84,13 @@ def pack(
     if not requirements and not include:
         raise click.UsageError("Name requirements files, or own packages with --include.")
     inputs = read(requirements, constraints=constraints, environ=os.environ, extras=extras, groups=groups)
-    wanted = replace(inputs.wanted, selection=selection)
-    chosen = targets_of(names, pythons, platforms)
+    welcome = selection.pre | inputs.wanted.selection.pre
+    wanted = replace(inputs.wanted, selection=replace(selection, pre=welcome))
+    config = load(overrides=overrides)
+    chosen = machines.targets(config)
     inputs.check(chosen)
     with progress(quiet=quiet, verbose=verbose) as report:
         known = read_since(since) if since else Since()
-        config = load(overrides=overrides)
         packed = run(
             wanted,
             chosen,
@@ -123,16 +106,6 @@ def pack(
         click.echo(json.dumps(as_document(packed), indent=2))
     elif not quiet:
         click.echo("\n".join(summary(packed)), err=True)
-
-
-def targets_of(names: tuple[str, ...], pythons: tuple[str, ...], platforms: tuple[str, ...]) -> tuple[Target, ...]:
-    """The targets that these options name; the machine at hand where they name none."""
-    from mirror.targets import named_target, product, this_machine
-
-    chosen = [this_machine() if name == "this" else named_target(name) for name in names]
-    if pythons or platforms or not chosen:
-        chosen += product(pythons, platforms)
-    return tuple({target.name: target for target in chosen}.values())
 
 
 def as_document(packed: Packed) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class _Count:
         return f"{self.items}{of_items}{amount}"
 
 
+def _short(text: str, width: int = 44) -> str:
+    """The beginning of *text*: a file's name says its project first."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 class _Lines:
     """One line when a stage ends, and one now and then while it lasts."""
 
@@ -130,7 +135,7 @@ class _Bars:
         bar.total = (count.total_bytes if by_bytes else count.total_items) or None
         if event.text:
             of_items = f"{count.items}/{count.total_items} " if by_bytes and count.total_items else ""
-            bar.set_postfix_str(f"{of_items}{event.text[-48:]}", refresh=False)
+            bar.set_postfix_str(f"{of_items}{_short(event.text)}", refresh=False)
         bar.n = count.bytes if by_bytes else count.items
         bar.update(0)
         if event.kind == "begin":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli.options import connection_options, output_options
+from mirror.cli.options import connection_options, number_or_all, output_options
 from mirror.cli.progress import progress
 from mirror.cli.units import count, human_bytes
 from mirror.errors import ConflictError
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from mirror.push.plan import PushPlan
     from mirror.push.publisher import Publisher, SourceFile
     from mirror.push.receipt import Receipt
-
-
-def _number(_: click.Context, param: click.Parameter, value: str) -> int:
-    """``all`` becomes -1."""
-    if value == "all":
-        return -1
-    if not value.isdecimal():
-        raise click.BadParameter(f"{value!r} is neither a number nor 'all'.", param=param)
-    return int(value)
 
 
 @click.command()
@@ -71,7 +62,7 @@ def _number(_: click.Context, param: click.Parameter, value: str) -> int:
 )
 @click.option(
     "--verify-download",
-    callback=_number,
+    callback=number_or_all,
     metavar="N|all",
     default="0",
     help="Afterwards, fetch the N largest files, or all, and compare their bytes.",
@@ -164,10 +155,11 @@ def open_publisher(
             raise
         embedded = []
     if wanted not in embedded:
+        shown = wanted.rpartition("@")[2]  # it may have been meant as a URL
         known = [f"{name} ({repository.source})" for name, repository in sorted(config.repositories.items())]
         known += [f"{name} (embedded in {home})" for name in embedded]
         raise ConfigError(
-            f"There is no repository called {wanted}.", hint=f"Known are: {', '.join(known)}; a URL will also do."
+            f"There is no repository called {shown}.", hint=f"Known are: {', '.join(known)}; a URL will also do."
         )
     with embedded_publisher(home, wanted, config.serve.repositories) as publisher:
         yield publisher

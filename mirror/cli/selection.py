@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -29,9 +29,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--exclude-newer-missing",
         type=click.Choice(["error", "skip", "allow"]),
-        default="error",
-        show_default=True,
-        help="What becomes of a file whose index shows no upload time.",
+        help="What becomes of a file whose index shows no upload time; default: error.",
     ),
     click.option(
         "--all-wheels", is_flag=True, help="Every wheel of the chosen versions that any target takes, not one a target."
@@ -48,7 +46,7 @@ def selection_options(command: F) -> F:
         *args: Any,
         pre_for: tuple[str, ...],
         exclude_newer: str | None,
-        exclude_newer_missing: Any,
+        exclude_newer_missing: Literal["error", "skip", "allow"] | None,
         all_wheels: bool,
         with_sdists: bool,
         **kwargs: Any,
@@ -62,9 +60,11 @@ def selection_options(command: F) -> F:
         names = [name.strip() for value in pre_for for name in value.split(",") if name.strip()]
         if any(name.startswith(":") for name in names):
             raise UsageError("--pre-for takes names of projects.", hint="--pre allows pre-releases of all of them.")
+        if exclude_newer_missing is not None and exclude_newer is None:
+            raise UsageError("--exclude-newer-missing says nothing without --exclude-newer.")
         selection = Selection(
             before=cutoff(exclude_newer, datetime.now(timezone.utc)) if exclude_newer is not None else None,
-            missing_time=exclude_newer_missing,
+            missing_time=exclude_newer_missing or "error",
             pre=frozenset(map(canonicalize_name, names)),
             all_wheels=all_wheels,
             with_sdists=with_sdists,

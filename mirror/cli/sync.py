@@ -68,9 +68,9 @@ def sync(
 def _run(
     config: Config, job: SyncSettings, *, full: bool, dry_run: bool, as_json: bool, quiet: bool, verbose: bool
 ) -> int:
-    from mirror.cli.pack import targets_of
     from mirror.cli.push import open_publisher
     from mirror.errors import AirgapError
+    from mirror.ops.machines import machines
     from mirror.sync.outcome import Outcome
     from mirror.sync.run import run_sync
 
@@ -84,7 +84,7 @@ def _run(
             outcome = run_sync(
                 job,
                 config,
-                named_targets=lambda names: targets_of(names, (), ()),
+                named_targets=lambda names: machines(config, names=names),
                 open_publisher=publisher,
                 report=report,
                 say=say,
@@ -147,6 +147,7 @@ def _show(config: Config, jobs: list[SyncSettings], max_age: float | None, *, as
             ("last success", f"{status.get('last-success') or 'never'}{_ago(status['age'])}"),
             ("result", f"{status.get('message', '-')} (exit code {status.get('exit_code', '-')})"),
             ("pending", ", ".join(status.get("pending", ())) or "-"),
+            ("unconfirmed", f"{status['unconfirmed']} files" if status.get("unconfirmed") else "-"),
             ("to ask for", ", ".join(status.get("asked", ())) or "-"),
             ("quarantine", ", ".join(status.get("in-quarantine", ())) or "-"),
         ]

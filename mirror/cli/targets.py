@@ -65,7 +65,7 @@ def in_full(target: Target) -> list[str]:
         groups[-1][1].append(platform)
     for kind, platforms in groups:
         lines += textwrap.wrap(
-            f"{kind}-  {' '.join(platforms)}",
+            f"{kind}-{platforms[0]}" if len(platforms) == 1 else f"{kind}-{{{', '.join(platforms)}}}",
             width=118,
             initial_indent="    ",
             subsequent_indent="        ",

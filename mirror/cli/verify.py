@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli.options import output_options
+from mirror.cli.options import number_or_all, output_options
 from mirror.cli.progress import progress
 from mirror.cli.units import count, human_bytes, table
 from mirror.errors import IncompleteError
 
 if TYPE_CHECKING:
     from mirror.ops.install import Check
+    from mirror.push.receipt import Receipt
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--base",
+    "bases",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="BUNDLE",
+    help="Of a delta: a bundle that it builds on; verified too. All must hold what the delta leaves out. Repeatable.",
+)
 @click.option(
     "--install",
     is_flag=True,
@@ -31,9 +41,29 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="With --install: let this project's sdist be built, which runs its code. Repeatable.",
 )
+@click.option(
+    "--against-repo",
+    metavar="NAME|URL",
+    help="Also compare with what this repository holds. Exit code 6: something is missing; 7: other bytes are there.",
+)
+@click.option(
+    "--verify-download",
+    callback=number_or_all,
+    metavar="N|all",
+    default="0",
+    help="With --against-repo: fetch the N largest files from there, or all, and hash them.",
+)
 @output_options
 def verify(
-    bundle: Path, install: bool, allow_build: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool
+    bundle: Path,
+    bases: tuple[Path, ...],
+    install: bool,
+    allow_build: tuple[str, ...],
+    against_repo: str | None,
+    verify_download: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Check every digest in BUNDLE and every promise of its format.
 
@@ -43,33 +73,54 @@ def verify(
     from packaging.utils import canonicalize_name
 
     from mirror.bundle import BundleReader
+    from mirror.ops.delta import check_bases
 
+    if verify_download and against_repo is None:
+        raise click.UsageError("--verify-download goes with --against-repo: it says where to fetch from.")
     if allow_build and not install:
         raise click.UsageError("--allow-build goes with --install: nothing else here builds anything.")
-    with progress(quiet=quiet, verbose=verbose) as report, BundleReader(bundle) as reader:
+    with ExitStack() as stack:
+        report = stack.enter_context(progress(quiet=quiet, verbose=verbose))
+        reader = stack.enter_context(BundleReader(bundle))
         reader.verify(report=report)
         manifest = reader.manifest
+        others = [stack.enter_context(BundleReader(path)) for path in bases]
+        for other in others:
+            other.verify(report=report)
+        if others:
+            check_bases(manifest, [other.manifest for other in others])
         checks: tuple[Check, ...] = ()
         if install:
             from mirror.ops.install import check_install
 
-            checks = check_install(reader, frozenset(map(canonicalize_name, allow_build)), report)
+            checks = check_install(reader, frozenset(map(canonicalize_name, allow_build)), report, others)
+        proved: Receipt | None = None
+        if against_repo is not None:
+            from mirror.cli.push import open_publisher
+            from mirror.config import load
+            from mirror.push.run import prove
+
+            with open_publisher(against_repo, load(), report=report) as publisher:
+                proved = prove(reader, publisher, verify_download=verify_download, report=report)
     size = sum(file.size for file in manifest.carried)
     if as_json:
         files = len(manifest.carried)
         document: dict[str, object] = {"bundle": str(bundle), "identity": manifest.identity}
         document |= {"files": files, "size": size}
         document["expected"] = len(manifest.expected)
+        if proved is not None:
+            document["repository"] = {"url": proved.repository, "files": len(proved.files)}
         if install:
             document["install"] = [asdict(check) for check in checks]
         click.echo(json.dumps(document, indent=2))
     elif not quiet:
         click.echo(f"{bundle}: {count(len(manifest.carried), 'file')}, {human_bytes(size)}, all as promised.", err=True)
         if manifest.expected:
-            click.echo(
-                f"a delta   {count(len(manifest.expected), 'file')} must be in the repository already.", err=True
-            )
+            where = "found in the bundles given" if bases else "expected in the repository"
+            click.echo(f"a delta   {count(len(manifest.expected), 'further file')}, {where}.", err=True)
         click.echo(f"identity  {manifest.identity}", err=True)
+        if proved is not None:
+            click.echo(f"{proved.repository}: all {count(len(proved.files), 'file')} are there.", err=True)
         for line in table([_row(check) for check in checks], right=()):
             click.echo(f"  {line}", err=True)
     failed = [check for check in checks if check.outcome == "fails"]

@@ -56,6 +56,7 @@ def _document(manifest: Manifest, project: str, targets: tuple[str, ...]) -> dic
                 "filename": file.filename,
                 "version": file.version,
                 "index": file.index,
+                "source": file.source,
                 "targets": [name for name in file.targets if name in wanted],
                 "builds": [name for name in file.builds if name in wanted],
                 "chain": list(file.chain),
@@ -81,7 +82,7 @@ def _listing(document: dict[str, Any]) -> list[str]:
             lines.append(f"  for building sdists on {', '.join(file['builds'])}")
         if not file["targets"] and not file["builds"]:
             lines.append("  goes along with that version; no target installs it")
-        lines.append(f"  from {file['index'] or 'no index'}")
+        lines.append(f"  from {file['source'] or 'no index'}")
     needed = {f"{asker['project']} {asker['version']}": ", ".join(asker["targets"]) for asker in document["needed-by"]}
     lines += [f"needed by {asker} on {where}" for asker, where in needed.items()]
     return lines

@@ -23,7 +23,7 @@ else:
 
 FILENAME = "airgap.toml"
 #: The upload protocols that ``type`` may name.
-REPOSITORY_TYPES = ("legacy",)
+REPOSITORY_TYPES = ("legacy", "directory")
 
 _TABLES = ("index", "repositories", "serve", "sync", "targets")
 _REPOSITORY_KEYS = ("url", "username", "password-env", "index-url", "ca-cert", "client-cert", "type")
@@ -95,6 +95,8 @@ def _repository(
     kind = table.get("type", repository.type)
     if kind not in REPOSITORY_TYPES:
         raise ConfigError(f"{place}: type must be {' or '.join(REPOSITORY_TYPES)}, not {kind!r}.")
+    if (kind == "directory") != (repository.type == "directory"):
+        raise ConfigError(f"{place}: type {kind!r} does not fit its url.", hint="A directory has a file:/// URL.")
     variable = table.get("password-env", repository.password_env)
     index_url = table.get("index-url")
     return replace(

@@ -18,8 +18,11 @@ DEFAULT_URLS = {"pypi": "https://upload.pypi.org/legacy/", "testpypi": "https://
 def repository_from_url(url: str, *, name: str = "", source: str = "--repo") -> Repository:
     """Return a Repository for *url*, whose user and password go into their own fields.
 
-    Raises ConfigError for anything but an http(s) URL with a host.
+    A ``file:///`` URL is a static index in a folder. Raises ConfigError for anything else that is no http(s) URL with
+    a host.
     """
+    if url.startswith("file:///"):
+        return Repository(name or url, url, source=source, type="directory")
     _check_url(url, f"The repository URL from {source}")
     username, password = _userinfo(url)
     bare = urls.without_credentials(url)
@@ -66,6 +69,7 @@ def _read_server(parser: configparser.RawConfigParser, server: str, file: str, h
         path("ca_cert"),
         path("client_cert"),
         source=source,
+        type=plain.type,
     )
 
 

@@ -29,6 +29,9 @@ ACCEPT: Final = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simpl
 JSON_TYPE: Final = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE: Final = "application/vnd.pypi.simple.v1+html"
 
+#: The status of a project of which an index says nothing (PEP 792).
+ACTIVE: Final = ("active", "")
+
 _S = r"[ \t\r\n]"
 _PLAIN_TAGS = (
     "html|head|body|meta|link|h[1-6]|p|br|hr|div|span|ul|ol|li|table|thead|tbody|tr|td|th|pre|b|i|em|strong|small|code"
@@ -423,10 +426,12 @@ class PageEntry:
     metadata: Hashes | None = None
 
 
-def render_html(project: str, entries: Iterable[PageEntry]) -> bytes:
-    """A project's page as PEP 503 has it, one line per file in the given order."""
+def render_html(project: str, entries: Iterable[PageEntry], status: tuple[str, str] = ACTIVE) -> bytes:
+    """A project's page as PEP 503 has it, one line per file in the given order; *status* is PEP 792's."""
     lines = (_render_anchor(entry) for entry in entries)
-    return _html_page(f"Links for {project}", lines)
+    names = ("pypi:project-status", "pypi:project-status-reason") if status != ACTIVE else ()
+    meta = (f'<meta name="{name}" content="{html.escape(value)}">' for name, value in zip(names, status, strict=False))
+    return _html_page(f"Links for {project}", lines, "".join(f"{line}\n" for line in meta))
 
 
 def _render_anchor(entry: PageEntry) -> str:
@@ -445,8 +450,11 @@ def _render_anchor(entry: PageEntry) -> str:
     return f"<a {written}>{html.escape(entry.filename)}</a><br>"
 
 
-def render_json(project: str, entries: Iterable[PageEntry]) -> bytes:
-    """A project's page as PEP 691 has it: version 1.1 (PEP 700) if every size is known, else 1.0."""
+def render_json(project: str, entries: Iterable[PageEntry], status: tuple[str, str] = ACTIVE) -> bytes:
+    """A project's page as PEP 691 has it: version 1.1 (PEP 700) if every size is known, else 1.0.
+
+    A *status* that is not active (PEP 792) makes it 1.4.
+    """
     listed = list(entries)
     complete = all(entry.size is not None for entry in listed)
     page: dict[str, object] = {
@@ -454,6 +462,9 @@ def render_json(project: str, entries: Iterable[PageEntry]) -> bytes:
         "name": canonicalize_name(project),
         "files": [_render_item(entry) for entry in listed],
     }
+    if status != ACTIVE:
+        page["meta"] = {"api-version": "1.4"}
+        page["project-status"] = {"status": status[0], **({"reason": status[1]} if status[1] else {})}
     if complete:
         page["versions"] = _versions(project, listed)
     return json.dumps(page, ensure_ascii=False, separators=(",", ":")).encode()
@@ -498,9 +509,9 @@ def render_root_json(names: Iterable[str]) -> bytes:
     return json.dumps(page, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _html_page(title: str, lines: Iterator[str]) -> bytes:
+def _html_page(title: str, lines: Iterator[str], meta: str = "") -> bytes:
     head = (
-        '<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="pypi:repository-version" content="1.1">\n<title>{html.escape(title)}</title>\n</head>\n<body>\n'
+        '<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n<meta name="pypi:repository-version" content="1.1">\n'
+        f"{meta}<title>{html.escape(title)}</title>\n</head>\n<body>\n"
     )
     return (head + "".join(f"{line}\n" for line in lines) + "</body>\n</html>\n").encode()

@@ -153,6 +153,17 @@ def locked_file(
         raise at.error(f"{filename!r} can't be used: {error}") from error
 
 
+def is_specifier(text: str | None) -> bool:
+    """Whether *text* is a set of versions (PEP 440); None is not."""
+    if text is None:
+        return False
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        return False
+    return True
+
+
 def check_python(name: str, specifier: str | None, target: Target) -> None:
     """Raise a ResolutionError where the lock says that it was not made for the target's Python."""
     try:

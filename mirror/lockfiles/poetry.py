@@ -25,7 +25,8 @@ from mirror.lockfiles.toml import Table
 from mirror.models import File
 
 _MAIN = "main"
-_CARET = re.compile(r"\^\s*(\d+)(?:\.(\d+))?(?:\.(\d+))?\Z")
+_CARET = re.compile(r"\^\s*(?P<low>(?P<major>\d+)(?:\.\d+)*)\Z")
+_TILDE = re.compile(r"~\s*(?P<low>(?P<major>\d+)\.(?P<minor>\d+)(?:\.\d+)*)\Z")
 
 
 def read_poetry(document: Table, *, extras: Sequence[str], groups: Sequence[str]) -> Lock:
@@ -55,13 +56,21 @@ def read_poetry(document: Table, *, extras: Sequence[str], groups: Sequence[str]
 
 
 def _specifier(text: str | None) -> str | None:
-    """What Poetry's older spelling of a range of Pythons, ``^3.10``, is in PEP 440's."""
-    if text is None or text == "*":
+    """What Poetry's older spelling of a range of Pythons, ``^3.10`` or ``~3.10``, is in PEP 440's.
+
+    Alternatives (``||``) have no such spelling, and each package has its own ``python-versions`` and markers.
+    """
+    if text is None or text == "*" or "||" in text:
         return None
     parts = []
     for part in text.split(","):
-        caret = _CARET.match(part.strip())
-        parts.append(f">={part.strip()[1:].strip()},<{int(caret[1]) + 1}" if caret else part)
+        caret, tilde = _CARET.match(part.strip()), _TILDE.match(part.strip())
+        if caret:
+            parts.append(f">={caret['low']},<{int(caret['major']) + 1}")
+        elif tilde:
+            parts.append(f">={tilde['low']},<{tilde['major']}.{int(tilde['minor']) + 1}")
+        else:
+            parts.append(part)
     return ",".join(parts)
 
 

@@ -21,10 +21,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
 
 from mirror import urls
 from mirror.errors import RequirementsError
-from mirror.models import DIGEST_LENGTHS, FormatControl, RequirementLine, RequirementSet
+from mirror.models import DIGEST_LENGTHS, FormatControl, RequirementLine, RequirementSet, Selection
 
 #: The only algorithms that pip takes in ``--hash``.
 HASH_ALGORITHMS = ("sha256", "sha384", "sha512")
@@ -150,6 +151,7 @@ class _Options:
     no_index: bool = False
     trusted_hosts: dict[str, None] = field(default_factory=dict)
     pre: bool = False
+    pre_for: set[NormalizedName] = field(default_factory=set)
     prefer_binary: bool = False
     require_hashes: bool | None = None
     format_control: FormatControl = field(default_factory=FormatControl)
@@ -184,6 +186,7 @@ class _Reader:
             require_hashes=require_hashes,
             format_control=options.format_control,
             sources=tuple(self._sources),
+            selection=Selection(pre=frozenset(options.pre_for)),
         )
 
     def read(
@@ -280,6 +283,9 @@ class _Reader:
                 options.format_control = options.format_control.after(option.name.lstrip("-"), value)
             case "--all-releases" if value == ":all:":
                 options.pre = True
+            case "--all-releases" if ":" not in value:
+                names = [name.strip() for name in value.split(",")]
+                options.pre_for.update(canonicalize_name(name) for name in names if name)
             case "--use-feature":
                 pass  # chooses between implementations inside pip; what it installs stays the same
             case "--hash":
@@ -288,7 +294,7 @@ class _Reader:
                 raise line.error(
                     option.offset,
                     "editable requirements are not supported yet.",
-                    "Build a wheel of the project into a folder and name the folder with --find-links.",
+                    "Write NAME @ file:///FOLDER, which packs an sdist of it; or --include a wheel of it.",
                 )
             case _:
                 raise line.error(option.offset, f"{option.name} is not supported yet.")
@@ -491,7 +497,7 @@ def _not_yet(line: _Line) -> RequirementsError:
     return line.error(
         0,
         "requirements by a local path are not supported yet.",
-        "Put the file into a folder, name the folder with --find-links and require NAME==VERSION.",
+        "Write NAME @ file:///PATH for it, or name it with --include.",
     )
 
 

@@ -29,9 +29,12 @@ _SCAN_LIMIT = 4 * 1024 * 1024 * 1024
 _MEMBER_LIMIT = 500_000
 _BLOCK = 64 * 1024
 
-#: What building needs where pyproject.toml says nothing (PEP 518, with the version that pip asks for).
-DEFAULT_BUILD_REQUIRES = (Requirement("setuptools>=40.8.0"),)
+#: What building needs where pyproject.toml says nothing (PEP 518, with the version that pip asks for). Newer pips do
+#: without wheel; those before 23.3 don't, and nobody knows which one is on the other side.
+DEFAULT_BUILD_REQUIRES = (Requirement("setuptools>=40.8.0"), Requirement("wheel"))
 DEFAULT_BACKEND = "setuptools.build_meta:__legacy__"
+#: Backends that never ask for anything on top.
+_ASKING_NOTHING = frozenset({"flit_core.buildapi", "poetry.core.masonry.api", "uv_build"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,19 @@ def build_system(stream: BinaryIO, filename: str) -> BuildSystem:
     """Return the sdist's build system: setuptools where it names none."""
     raw = _top_level(stream, filename, "pyproject.toml")
     return BuildSystem() if raw is None else parse_build_system(raw, filename)
+
+
+def may_ask_for_more(stream: BinaryIO, filename: str) -> bool:
+    """Whether the sdist's backend may ask for more than ``build-system.requires`` when it runs (PEP 517).
+
+    False only where it is known not to: of some backends, and of setuptools without ``setup_requires``.
+    """
+    system = build_system(stream, filename)
+    if system.backend_path:
+        return True
+    if system.backend.partition(":")[0] != "setuptools.build_meta":
+        return system.backend not in _ASKING_NOTHING
+    return any(b"setup_requires" in (_top_level(stream, filename, name) or b"") for name in ("setup.py", "setup.cfg"))
 
 
 def parse_build_system(raw: bytes, filename: str) -> BuildSystem:

@@ -56,6 +56,17 @@ class Wallet:
                 self._known[place] = basic(*found) if found is not None else None
             return self._known.get(place)
 
+    def scrub(self, text: str) -> str:
+        """*text*, which a server wrote, without the credentials that it may have been sent."""
+        with self._lock:
+            known = [value for value in self._known.values() if value is not None]
+        for value in known:
+            token = value.rpartition(" ")[2]
+            password = base64.b64decode(token).decode("utf-8", "replace").partition(":")[2]
+            for secret in (token, password):
+                text = text.replace(secret, "****") if secret else text
+        return text
+
 
 def basic(user: str, password: str) -> str:
     """The value of an Authorization header (RFC 7617, UTF-8)."""

@@ -214,6 +214,10 @@ class Client:
         except Transient as failure:
             raise SendError(str(failure.error), sent=sent) from failure.error
 
+    def scrub(self, text: str) -> str:
+        """*text*, which a server wrote, without the credentials that this client sends."""
+        return self._wallet.scrub(text)
+
     def _whole(self, method: str, url: str, headers: Mapping[str, str], limit: int, accept: Container[int]) -> Response:
         headers = {name.lower(): value for name, value in headers.items()}
         if "range" in headers:  # a range of the file, not of one of its encodings
@@ -323,7 +327,7 @@ class Client:
 
     def _refuse(self, method: str, url: str, answer: httpx.Response) -> None:
         status, shown = answer.status_code, redact(url)
-        reason = "".join(letter for letter in answer.reason_phrase[:200] if letter.isprintable())
+        reason = self.scrub("".join(letter for letter in answer.reason_phrase[:200] if letter.isprintable()))
         message = f"{shown}: {method} was answered with {status} {reason}".rstrip() + "."
         if status in (401, 403, 407):
             raise AuthError(message, status=status, reason=reason, hint=self._auth_hint(status, url))

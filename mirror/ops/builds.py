@@ -10,9 +10,9 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -31,25 +31,21 @@ from mirror.metadata.wheel import wheel_metadata
 from mirror.models import (
     Event,
     File,
-    FormatControl,
     Hashes,
     Metadata,
     Pin,
-    Plan,
     Reporter,
     RequirementSet,
     Stage,
-    Target,
-    TargetPlan,
 )
 from mirror.ops.locked import Locked
 from mirror.resolver import Resolution
 from mirror.resolver.protocols import Index, MetadataSource
 from mirror.store import Store
-from mirror.targets import Ranks, this_machine
+from mirror.targets import this_machine
 
-#: Marker values in which a target must equal this machine, for a wheel built here to be right there.
-_SAME = ("implementation_name", "platform_machine", "python_version", "sys_platform")
+_NAMESPACE = "builds"
+_BLOCK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +78,6 @@ class BuiltWheel:
     origin: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A backend in an environment that has all that it asked for."""
-
-    backend: Backend
-    requires: tuple[Requirement, ...]
-    pins: tuple[Pin, ...]
-
-
 class Builds:
     """A source of metadata that may build what *building* names; one build at a time, and each only once.
 
@@ -111,6 +98,8 @@ class Builds:
         self.building = building
         self.rules = rules
         self.host = this_machine()
+        #: Projects that were built, or of which a note tells how that went.
+        self.used: set[NormalizedName] = set()
         self._index = index
         self._metadata = metadata
         self._fetcher = fetcher
@@ -152,13 +141,15 @@ class Builds:
 
     def sdist(self, tree: Path, project: NormalizedName, what: str) -> tuple[str, bytes]:
         """Have the backend of the source *tree* make an sdist: its file name and its bytes."""
+        self.used.add(project)
         with self._lock, self._alone(what), tempfile.TemporaryDirectory(prefix="airgap-") as temporary:
             pyproject = tree / "pyproject.toml"
             system = parse_build_system(pyproject.read_bytes(), what) if pyproject.is_file() else BuildSystem()
-            ready = self._prepare(Path(temporary), tree, system, what, sdist=True)
+            work = _Work(self, system, Path(temporary), what, tree=lambda: tree)
+            work.settle(lambda backend: backend.requires_for_sdist())
             made = Path(temporary) / "made"
             made.mkdir()
-            path = ready.backend.sdist(made)
+            path = work.backend().sdist(made)
             return path.name, path.read_bytes()
 
     def _learn(self, file: File) -> Learned:
@@ -175,51 +166,67 @@ class Builds:
         return known
 
     def _ask_backend(self, file: File) -> Learned:
-        self._report(Event("info", Stage.RESOLVE, f"Building the metadata of {file.filename}."))
-        with self._opened(self._fetched(file)) as ready:
-            metadata = parse(ready.backend.metadata(), filename=file.filename)
+        with self._opened(self.fetched(file)) as work:
+            raw = work.noted("metadata", lambda: work.backend().metadata())
+        metadata = parse(raw, filename=file.filename)
         _check(file, metadata.name, metadata.version)
-        return Learned(metadata, ready.requires)
+        return Learned(metadata, work.requires)
 
     def _build_wheel(self, sdist: Fetched) -> BuiltWheel:
         file = sdist.file
-        self._report(Event("info", Stage.RESOLVE, f"Building a wheel of {file.filename}."))
-        with self._opened(self._fetched(file)) as ready, tempfile.TemporaryDirectory(prefix="airgap-") as folder:
-            path = ready.backend.wheel(Path(folder))
-            split = split_filename(path.name)
-            if split is None or not split.is_wheel:
-                raise MetadataError(f"{file.filename}: its build backend made {path.name[:200]!r}, which is no wheel.")
-            _check(file, split.project, split.version)
-            with path.open("rb") as stream:
-                parse(wheel_metadata(stream, path.name), filename=path.name)
-            fetched = _keep(self._store, path, file)
+        with self._opened(self.fetched(file)) as work:
+
+            def build() -> bytes:
+                with tempfile.TemporaryDirectory(prefix="airgap-") as folder:
+                    path = work.backend().wheel(Path(folder))
+                    return f"{_keep(self._store, path, file)} {path.name}".encode()
+
+            noted = work.noted("wheel", build, sound=lambda value: self._store.has(value.decode()[:64]))
+        sha256, _, filename = noted.decode().partition(" ")
+        built = File(
+            filename=filename,
+            url=self._store.path(sha256).as_uri(),
+            project=file.project,
+            version=file.version,
+            hashes=Hashes.of({"sha256": sha256}),
+            size=self._store.size(sha256),
+            requires_python=file.requires_python,
+        )
         origin = {
             "kind": "built",
             "from": file.filename,
             "from-sha256": sdist.sha256,
             "python": f"{self.host.environment['implementation_name']} {self.host.python}",
-            "with": ", ".join(f"{pin.project} {pin.version}" for pin in ready.pins),
+            "with": ", ".join(f"{pin.project} {pin.version}" for pin in work.pins),
         }
-        return BuiltWheel(fetched, origin)
+        return BuiltWheel(Fetched(built, sha256, self._store.size(sha256)), origin)
 
-    def _fetched(self, file: File) -> Fetched:
+    def fetched(self, file: File) -> Fetched:
         """*file* in the store; nothing of it is used before the lock's digests were compared with its own."""
         fetched = self._fetcher.start(file).result()
         Locked(self.rules).check(file, fetched.sha256)
         return fetched
 
     @contextmanager
-    def _opened(self, sdist: Fetched) -> Iterator[_Ready]:
+    def _opened(self, sdist: Fetched) -> Iterator[_Work]:
+        """The sdist with all that its backend asks for."""
+        self.used.add(sdist.file.project)
         filename = sdist.file.filename
         with self._alone(filename), tempfile.TemporaryDirectory(prefix="airgap-") as temporary:
             folder = Path(temporary)
-            source = folder / "source"
-            source.mkdir()
+
+            def tree() -> Path:
+                source = folder / "source"
+                source.mkdir()
+                self._report(Event("info", Stage.RESOLVE, f"Running the build backend of {filename}."))
+                with self._store.open(sdist.sha256) as stream:
+                    return unpack_sdist(stream, filename, source)
+
             with self._store.open(sdist.sha256) as stream:
                 system = build_system(stream, filename)
-                stream.seek(0)
-                tree = unpack_sdist(stream, filename, source)
-            yield self._prepare(folder, tree, system, filename)
+            work = _Work(self, system, folder, filename, tree=tree, notes=(self._store, sdist.sha256))
+            work.settle(lambda backend: backend.requires_for_wheel())
+            yield work
 
     @contextmanager
     def _alone(self, what: str) -> Iterator[None]:
@@ -233,22 +240,7 @@ class Builds:
         finally:
             self._under_way.pop()
 
-    def _prepare(self, folder: Path, tree: Path, system: BuildSystem, what: str, *, sdist: bool = False) -> _Ready:
-        pins = self._resolve(system.requires, what)
-        environment = create(folder / "static", self._installable(pins, folder / "static-wheels"), what=what)
-        backend = Backend(tree, system, environment, what=what)
-        asked = backend.requires_for_sdist() if sdist else backend.requires_for_wheel()
-        requires = tuple(dict.fromkeys([*system.requires, *asked]))
-        if requires != system.requires:
-            complete = self._resolve(requires, what)
-            if complete != pins:
-                pins = complete
-                wheels = self._installable(pins, folder / "dynamic-wheels")
-                environment = create(folder / "dynamic", wheels, what=what)
-                backend = Backend(tree, system, environment, what=what)
-        return _Ready(backend, requires, pins)
-
-    def _resolve(self, requires: Sequence[Requirement], what: str) -> tuple[Pin, ...]:
+    def resolve(self, requires: Sequence[Requirement], what: str) -> tuple[Pin, ...]:
         """What an environment on this machine needs for *requires*, under the user's rules."""
         with Resolution(self.rules, self._index, self, workers=0) as resolution:
             try:
@@ -259,7 +251,7 @@ class Builds:
                     f"{what}: what building it needs can't be had.\n  {told}", hint=error.hint
                 ) from error
 
-    def _installable(self, pins: Sequence[Pin], folder: Path) -> list[Path]:
+    def installable(self, pins: Sequence[Pin], folder: Path) -> list[Path]:
         """The wheels of *pins*, fetched, checked, or built where the user lets them, in *folder* under their names."""
         folder.mkdir()
         found: list[Path] = []
@@ -271,69 +263,74 @@ class Builds:
                     f"{file.filename} is needed to build here, but there is no wheel of it for this machine.\n{way}",
                     hint=f"If you trust it, --allow-build {file.project} lets it be built too.",
                 )
-            fetched = self._fetched(file) if file.is_wheel else self.wheel(file).fetched
+            fetched = self.fetched(file) if file.is_wheel else self.wheel(file).fetched
             found.append(folder / fetched.file.filename)
             _link(self._store.path(fetched.sha256), found[-1])
         return found
 
 
-def with_wheels(plan: Plan, builds: Builds) -> tuple[Plan, dict[str, Mapping[str, str]]]:
-    """Put wheels built here in place of the sdists that ``building.wheels`` names, for targets that match this machine.
+class _Work:
+    """A source tree and the environment that it is built in; made when something must run, for notes may tell already.
 
-    Returns the plan, and how each wheel was built, by file name.
+    A note holds what a backend said, under everything that it could know: the sdist, this machine's Python, and every
+    file of the environment. So a second run builds nothing again, and a wheel built here keeps its bytes.
     """
-    origins: dict[str, Mapping[str, str]] = {}
 
-    def built(target: Target, pin: Pin) -> Pin:
-        if pin.file.is_wheel or pin.project not in builds.building.wheels or not _alike(target, builds.host):
-            return pin
-        wheel = builds.wheel(pin.file)
-        filename = wheel.fetched.file.filename
-        portable = filename.endswith("-none-any.whl") or builds.host.tags[0] in target.tags
-        if not portable or Ranks(target).wheel(filename) is None:
-            return pin
-        origins[filename] = wheel.origin
-        return replace(pin, file=wheel.fetched.file)
+    def __init__(
+        self,
+        builds: Builds,
+        system: BuildSystem,
+        folder: Path,
+        what: str,
+        *,
+        tree: Callable[[], Path],
+        notes: tuple[Store, str] | None = None,
+    ) -> None:
+        self.requires = system.requires
+        self.pins = builds.resolve(system.requires, what)
+        self._builds = builds
+        self._system = system
+        self._folder = folder
+        self._what = what
+        self._tree = tree
+        self._notes = notes
+        self._unpacked: Path | None = None
+        self._backends: dict[tuple[Pin, ...], Backend] = {}
 
-    targets = []
-    for each in plan.targets:
-        pins = tuple(built(each.target, pin) for pin in each.pins)
-        build_pins = [
-            replace(build, pins=tuple(built(each.target, pin) for pin in build.pins)) for build in each.builds
-        ]
-        targets.append(_pruned(replace(each, pins=pins, builds=tuple(build_pins))))
-    return replace(plan, targets=tuple(targets)), origins
+    def settle(self, ask: Callable[[Backend], Sequence[Requirement]]) -> None:
+        """Add what the backend asks for on top of what its build system names."""
+        noted = self.noted("asks", lambda: "\n".join(map(str, ask(self.backend()))).encode())
+        asked = (Requirement(text) for text in noted.decode().splitlines())
+        requires = tuple(dict.fromkeys([*self.requires, *asked]))
+        if requires != self.requires:
+            self.requires = requires
+            self.pins = self._builds.resolve(requires, self._what)
 
+    def backend(self) -> Backend:
+        """The backend, in an environment that holds ``pins``."""
+        found = self._backends.get(self.pins)
+        if found is None:
+            place = self._folder / f"environment-{len(self._backends)}"
+            place.mkdir()
+            environment = create(place, self._builds.installable(self.pins, place / "wheels"), what=self._what)
+            if self._unpacked is None:
+                self._unpacked = self._tree()
+            found = self._backends[self.pins] = Backend(self._unpacked, self._system, environment, what=self._what)
+        return found
 
-def accepting(wanted: RequirementSet, plan: Plan, built: Collection[str]) -> RequirementSet:
-    """*wanted*, as an installer must be told once the wheels *built* are in the plan: --no-binary spares them."""
-    files = plan.files()
-    spared = {files[name].project for name in built}
-    no_binary = set(wanted.format_control.no_binary)
-    if spared and ":all:" in no_binary:
-        no_binary |= {file.project for file in files.values()}
-        no_binary -= {":all:"}
-    control = FormatControl(frozenset(no_binary - spared), wanted.format_control.only_binary)
-    return replace(wanted, format_control=control)
-
-
-def _pruned(plan: TargetPlan) -> TargetPlan:
-    """Drop the builds whose sdist nobody builds any more."""
-    builds = {(build.project, build.version): build for build in plan.builds}
-    needed: set[tuple[NormalizedName, str]] = set()
-    waiting = list(plan.pins)
-    while waiting:
-        pin = waiting.pop()
-        key = (pin.project, pin.version)
-        if not pin.file.is_wheel and key in builds and key not in needed:
-            needed.add(key)
-            waiting.extend(builds[key].pins)
-    return replace(plan, builds=tuple(build for key, build in builds.items() if key in needed))
-
-
-def _alike(target: Target, host: Target) -> bool:
-    there, here = target.environment, host.environment
-    return all(there.get(name) == here.get(name) for name in _SAME)
+    def noted(self, kind: str, make: Callable[[], bytes], *, sound: Callable[[bytes], bool] = lambda _: True) -> bytes:
+        """What *make* returns, or what it returned when all was the same and is still *sound*."""
+        if self._notes is None:
+            return make()
+        store, sha256 = self._notes
+        host = self._builds.host
+        about = sorted(f"{pin.file.filename} {self._builds.fetched(pin.file).sha256}" for pin in self.pins)
+        key = "\n".join([kind, sha256, host.python, host.tags[0], *about])
+        known = store.note(_NAMESPACE, key)
+        if known is None or not sound(known):
+            known = make()
+            store.set_note(_NAMESPACE, key, known)
+        return known
 
 
 def _key(file: File) -> tuple[str, str]:
@@ -361,19 +358,15 @@ def _link(blob: Path, path: Path) -> None:
         shutil.copyfile(blob, path)
 
 
-def _keep(store: Store, path: Path, sdist: File) -> Fetched:
-    """Put the wheel at *path* into the store."""
+def _keep(store: Store, path: Path, sdist: File) -> str:
+    """Put the wheel at *path* into the store, and return its SHA-256; a MetadataError unless it is one of *sdist*."""
+    split = split_filename(path.name)
+    if split is None or not split.is_wheel:
+        raise MetadataError(f"{sdist.filename}: its build backend made {path.name[:200]!r}, which is no wheel.")
+    _check(sdist, split.project, split.version)
+    with path.open("rb") as stream:
+        parse(wheel_metadata(stream, path.name), filename=path.name)
     with store.receive(f"built {path.name} {path}") as receiver, path.open("rb") as stream:
-        while chunk := stream.read(1024 * 1024):
+        while chunk := stream.read(_BLOCK):
             receiver.write(chunk)
-        blob = receiver.commit()
-    file = File(
-        filename=path.name,
-        url=store.path(blob.sha256).as_uri(),
-        project=sdist.project,
-        version=sdist.version,
-        hashes=Hashes.of({"sha256": blob.sha256}),
-        size=blob.size,
-        requires_python=sdist.requires_python,
-    )
-    return Fetched(file, blob.sha256, blob.size)
+        return receiver.commit().sha256

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mirror.bundle import BundleReader, Manifest, Since
@@ -54,6 +55,42 @@ def since_receipts(receipts: Iterable[tuple[Receipt, str]]) -> Since:
             else:
                 carriers.pop(key, None)
     return Since(carriers, names)
+
+
+def check_bases(manifest: Manifest, bases: Iterable[Manifest]) -> None:
+    """Raise a BundleError unless *bases* together carry every file that the delta *manifest* expects."""
+    carried = {(file.filename, file.sha256) for base in bases for file in base.carried}
+    absent = [file for file in manifest.expected if (file.filename, file.sha256) not in carried]
+    if absent:
+        carriers = sorted({file.carrier or "" for file in absent})
+        raise BundleError(
+            f"{len(absent)} files that the delta builds on are in none of the given bundles: "
+            f"{', '.join(file.filename for file in absent[:5])}{' …' if len(absent) > 5 else ''}.",
+            hint="They came with: "
+            + ", ".join(f"{manifest.since.get(carrier) or 'a bundle'} (identity {carrier})" for carrier in carriers),
+        )
+
+
+def complete(manifest: Manifest, bases: Sequence[BundleReader], packages: Path) -> None:
+    """Put the files that the delta *manifest* expects beside its own in *packages*, from *bases*, each verified.
+
+    Raises a BundleError where they do not hold all of them.
+    """
+    check_bases(manifest, [base.manifest for base in bases])
+    wanted = {(file.filename, file.sha256) for file in manifest.expected}
+    for base in bases:
+        for project in base.manifest.project_sections:
+            names = {
+                file.filename: (file.filename, file.sha256)
+                for file in base.manifest.carried_of(project)
+                if (file.filename, file.sha256) in wanted
+            }
+            if names:
+                with tempfile.TemporaryDirectory(dir=packages) as folder:
+                    for path in base.spool(project, Path(folder)):
+                        if path.name in names:
+                            path.rename(packages / path.name)
+                wanted.difference_update(names.values())
 
 
 def bundle_name(path: Path) -> str:

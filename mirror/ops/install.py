@@ -24,6 +24,7 @@ from mirror.build.environment import clean_variables
 from mirror.bundle import BundledFile, BundledTarget, BundleReader, Manifest, unpack
 from mirror.errors import BundleError
 from mirror.models import Event, Reporter, Stage, Target, silent
+from mirror.ops.delta import complete
 from mirror.targets import Ranks
 
 _NAME = re.compile(r"python\d\.\d+t?(\.exe)?\Z|pypy\d\.\d+(\.exe)?\Z")
@@ -73,22 +74,26 @@ class _Interpreter:
 
 
 def check_install(
-    reader: BundleReader, allowed: frozenset[str] = frozenset(), report: Reporter = silent
+    reader: BundleReader,
+    allowed: frozenset[str] = frozenset(),
+    report: Reporter = silent,
+    bases: Sequence[BundleReader] = (),
 ) -> tuple[Check, ...]:
     """Let every installer at hand install every target that it can act for; the others are ``unchecked``, with why.
 
-    *allowed* names the projects whose sdists may be built, normalised. Raises a BundleError where the bundle is wrong,
-    a StorageError where there is no room to unpack it.
+    *allowed* names the projects whose sdists may be built, normalised; a delta is completed from *bases*. Raises a
+    BundleError where a bundle is wrong, a StorageError where there is no room to unpack it.
     """
     manifest = reader.manifest
     with tempfile.TemporaryDirectory(prefix="airgap-") as temporary:
         folder = Path(temporary)
         home = folder / "home"
         home.mkdir()
-        if manifest.expected:
+        if manifest.expected and not bases:
             told = "the bundle is a delta, and the other files are not here"
             return tuple(Check(target.name, "", "unchecked", told) for target in manifest.targets)
         unpack(reader, folder / "bundle", report)
+        complete(manifest, bases, folder / "bundle" / "packages")
         interpreters, uv = find_interpreters(), find_uv()
         checks: list[Check] = []
         report(Event("begin", Stage.VERIFY, items=len(manifest.targets)))

@@ -16,7 +16,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from mirror.errors import HashMismatchError, ResolutionError
 from mirror.index.client import IndexClient
 from mirror.lockfiles import Lock
-from mirror.lockfiles.lock import Locked, Selected, chains, check_python, choose
+from mirror.lockfiles.lock import Locked, Selected, chains, check_python, choose, is_specifier
 from mirror.models import (
     Difference,
     Event,
@@ -86,7 +86,7 @@ class LockedPlans:
         self._report = report
         self._look_up = look_up
         self._own = frozenset(line.project for line in wanted.requirements)
-        self._located: dict[NormalizedName, dict[str, tuple[File, ...]]] = {}
+        self._located: dict[tuple[File, ...], tuple[File, ...]] = {}
         self._clients: dict[str, IndexClient] = {}
 
     def plan(self, targets: Sequence[Target], *, eager: bool) -> Plan:
@@ -96,22 +96,27 @@ class LockedPlans:
         HashMismatchError where an index has another file than the lock.
         """
         self._report(Event("begin", Stage.RESOLVE, items=len(targets)))
-        chosen = [(target, self._choose(target)) for target in targets]
-        if eager:
-            self._at.fetcher.fetch(
-                {file.filename: file for _, (_, files) in chosen for file in files.values()}.values()
-            )
-        plans: list[Plan] = []
-        for target, (selected, files) in chosen:
-            plans.append(self._plan(target, selected, files))
-            self._report(Event("advance", Stage.RESOLVE, target.name, items=1))
+        try:
+            plans = self._plans(targets, eager=eager)
+        finally:
+            for client in self._clients.values():
+                client.close()
         self._report(Event("end", Stage.RESOLVE))
-        for client in self._clients.values():
-            client.close()
         pinned = {pin.file.filename for plan in plans for target in plan.targets for pin in target.every_pin()}
         extras = {file.filename: file for plan in plans for file in plan.extras if file.filename not in pinned}
         in_order = tuple(target for plan in plans for target in plan.targets)
         return Plan(in_order, tuple(extras.values()), tuple(self._differences(in_order)))
+
+    def _plans(self, targets: Sequence[Target], *, eager: bool) -> list[Plan]:
+        chosen = [(target, *self._choose(target)) for target in targets]
+        if eager:
+            files = {file.filename: file for _, _, mine in chosen for file in mine.values()}
+            self._at.fetcher.fetch(files.values())
+        plans = []
+        for target, selected, mine in chosen:
+            plans.append(self._plan(target, selected, mine))
+            self._report(Event("advance", Stage.RESOLVE, target.name, items=1))
+        return plans
 
     def _choose(self, target: Target) -> tuple[Selected, Mapping[NormalizedName, File]]:
         """What the lock installs on *target*, own packages excepted, and the file of each package."""
@@ -147,14 +152,13 @@ class LockedPlans:
 
     def _locate(self, package: Locked) -> tuple[File, ...]:
         """The files of *package* that there are, each with its URL."""
-        known = self._located.setdefault(package.project, {})
-        if package.version not in known:
+        if package.files not in self._located:
             missing = [file for file in package.files if self._look_up or not file.url]
-            known[package.version] = (
+            self._located[package.files] = (
                 *(file for file in package.files if file not in missing),
                 *self._looked_up(package, missing),
             )
-        return known[package.version]
+        return self._located[package.files]
 
     def _looked_up(self, package: Locked, missing: Sequence[File]) -> list[File]:
         wanted = {file.filename: file for file in missing}
@@ -218,7 +222,8 @@ class LockedPlans:
         ways: dict[NormalizedName, tuple[str, ...]] | None = None
         for package in selected.packages:
             metadata = self._metadata.read(files[package.project])
-            check_python(f"{package.project} {package.version}", metadata.requires_python, target)
+            if is_specifier(metadata.requires_python):  # as pip: one that can't be read excludes nobody
+                check_python(f"{package.project} {package.version}", metadata.requires_python, target)
             file = files[package.project]
             checked[package.project] = replace(file, requires_python=file.requires_python or metadata.requires_python)
             for requirement in metadata.requires_dist:

@@ -94,5 +94,7 @@ def _described(path: Path) -> Target:
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON: {error}.", hint="Make it with: python3 describe_target.py > FILE") from error
+        raise UsageError(
+            f"{path} is not JSON: {error}.", hint="Make it with: python3 describe_target.py > FILE"
+        ) from error
     return described_target(document, str(path))

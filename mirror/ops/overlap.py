@@ -24,12 +24,17 @@ def frames_beside(output: Path, store: Store) -> Frames:
 
 
 def compress_when_fetched(plan: Plan, fetcher: Fetcher, frames: Frames) -> None:
-    """Begin to compress each project of *plan* as soon as the last of its files is in the store."""
+    """Begin to compress each project of *plan* as soon as the last of its files has been downloaded.
+
+    What the store had already waits: the bundle may turn out to be written already, and there is time enough.
+    """
     projects: dict[str, list[File]] = {}
     for file in plan.files().values():
         projects.setdefault(file.project, []).append(file)
     for project, files in projects.items():
-        _Project(project, [fetcher.start(file) for file in files], frames)
+        futures = [fetcher.start(file) for file in files]
+        if not all(future.done() for future in futures):
+            _Project(project, futures, frames)
 
 
 class _Project:

@@ -13,14 +13,16 @@ from mirror.config import Config
 from mirror.errors import UsageError
 from mirror.fetch import Fetched
 from mirror.lockfiles import Lock
-from mirror.models import File, FormatControl, Plan, Reporter, RequirementSet, Target, silent
-from mirror.ops.builds import Building, Builds, accepting, with_wheels
+from mirror.models import Event, File, FormatControl, Plan, Reporter, RequirementSet, Stage, Target, silent
+from mirror.ops.builds import Building, Builds
+from mirror.ops.built import accepting, idle, unasked, with_wheels
 from mirror.ops.connect import Connected, connected
 from mirror.ops.direct import Direct, Overlay
 from mirror.ops.locked import Locked
 from mirror.ops.locks import LockedPlans, proof_lines, with_digests
 from mirror.ops.overlap import compress_when_fetched, frames_beside
 from mirror.ops.prove import BundledMetadata, check_offered, prove
+from mirror.ops.unchanged import remember, unchanged
 from mirror.resolver import Index, MetadataSource, Resolution
 
 
@@ -99,6 +101,11 @@ def pack(
         accepted = accepting(wanted, plan, built)
         lines = accepted if lock is None else partial(proof_lines, wanted=accepted)
         prove(plan, lines, fetched, metadata, report)
+        for told in idle(plan, builds, built):
+            report(Event("warning", Stage.PROVE, told))
+        for project in unasked(plan, builds, at.store, fetched):
+            told = f"Building {project} may need more than its pyproject.toml names: --allow-build {project} finds out."
+            report(Event("warning", Stage.PROVE, told))
         files = plan.files()
         content = BundleContent(
             plan=plan,
@@ -111,7 +118,10 @@ def pack(
         since = base(prepared.manifest) if base else Since()
         if since is not None and since.carriers:
             prepared = as_delta(prepared, since)
-        written = None if since is None else write_bundle(output, prepared, at.store, frames=frames, report=report)
+        written = None if since is None else unchanged(output, prepared.manifest.identity, at.store)
+        if since is not None and written is None:
+            written = write_bundle(output, prepared, at.store, frames=frames, report=report)
+            remember(written, at.store)
     return Packed(
         plan,
         {name: fetched[name].size for name in files},

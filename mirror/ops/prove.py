@@ -13,6 +13,7 @@ from mirror.errors import IncompleteError, MetadataError, ResolutionError
 from mirror.fetch import Fetched
 from mirror.metadata.core import identity, parse, trusted
 from mirror.metadata.sdist import build_requires, sdist_metadata
+from mirror.metadata.unpack import check_unpacks
 from mirror.metadata.wheel import wheel_metadata
 from mirror.models import Event, File, Metadata, Plan, Reporter, RequirementSet, Stage, TargetPlan, silent
 from mirror.ops.builds import Builds
@@ -63,6 +64,7 @@ class BundledMetadata:
         self._fetched = fetched
         self._builds = builds
         self._known: dict[str, Metadata] = {}
+        self._unpackable: set[str] = set()
 
     def read(self, file: File) -> Metadata:
         known = self._known.get(file.filename)
@@ -101,6 +103,9 @@ class BundledMetadata:
         if learned is not None:
             return learned.requires
         with self._store.open(self._fetched[file.filename].sha256) as stream:
+            if file.filename not in self._unpackable:
+                check_unpacks(stream, file.filename)
+                self._unpackable.add(file.filename)
             return build_requires(stream, file.filename)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mirror.config import Config, CredentialStore, Repository, repository_from_url
 from mirror.errors import ConfigError
@@ -14,6 +16,7 @@ from mirror.models import Reporter, silent
 from mirror.net import Client
 from mirror.ops.connect import net_settings
 from mirror.ops.source import opened, read_metadata
+from mirror.push.directory import DirectoryPublisher
 from mirror.push.legacy import LegacyPublisher
 from mirror.push.plan import PushPlan
 from mirror.push.publisher import Publisher, Source, SourceFile
@@ -87,8 +90,12 @@ def remote_publisher(
 ) -> Iterator[Publisher]:
     """Open the publisher for *repository*, whose CA and client certificate beat those of pip's configuration.
 
-    *index_url* is where it is read, if not where Nexus, devpi or pypiserver have it beside the upload URL.
+    A ``file:///`` URL is a static index in a folder. *index_url* is where it is read, if not where Nexus, devpi or
+    pypiserver have it beside the upload URL.
     """
+    if repository.type == "directory":
+        yield DirectoryPublisher(Path(url2pathname(urlsplit(repository.url or "").path)))
+        return
     settings = net_settings(config)
     settings = replace(
         settings,

@@ -19,28 +19,30 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from mirror.errors import AirgapError, ConflictError, MetadataError, StorageError
+from packaging.metadata import parse_email
+
+from mirror.errors import AirgapError, ConflictError, IndexPageError, StorageError
 from mirror.index.simple import (
     JSON_TYPE,
     PageEntry,
     parse_page,
+    parse_root,
     render_html,
     render_json,
     render_root_html,
     render_root_json,
 )
-from mirror.metadata.core import parse
 from mirror.models import File, Hashes
 from mirror.push.publisher import Upload
 from mirror.store import locked
 
 _CHUNK = 2**20
 _PAGE_LIMIT = 2**26
-_BASE = "https://directory.invalid/simple/"
+# Stands for the folder where pages are parsed, which takes URLs.
+_HOST = "https://directory.invalid/"
 
 
 class DirectoryPublisher:
@@ -76,51 +78,48 @@ class DirectoryPublisher:
         with self._disk():
             for folder in (self._packages, self._simple / upload.project):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._keep(upload)
-            described = bool(upload.metadata) and upload.filename.endswith(".whl")
-            if described:
-                _write(self._packages / f"{upload.filename}.metadata", upload.metadata)
-            with locked(self._root / ".airgap.lock"):
-                files = {file.filename: _entry(file) for file in self._files(upload.project)}
-                files[upload.filename] = PageEntry(
-                    upload.filename,
-                    f"../../packages/{quote(upload.filename)}",
-                    hashes=Hashes.of({"sha256": upload.hashes.sha256 or ""}),
-                    size=upload.size,
-                    requires_python=_requires_python(upload),
-                    metadata=Hashes.of({"sha256": hashlib.sha256(upload.metadata).hexdigest()}) if described else None,
-                )
-                self._write_pages(upload.project, [files[name] for name in sorted(files)])
-
-    def _keep(self, upload: Upload) -> None:
-        """Put the file into its place unless other bytes are there; a name is given only to what is on the disk."""
-        path = self._packages / upload.filename
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self._packages)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as target, upload.path.open("rb") as source:
-                shutil.copyfileobj(source, target, _CHUNK)
-                target.flush()
-                os.fsync(target.fileno())
-            part.chmod(0o644)  # made for its owner only, and a web server is to read it
+            part = _temporary(self._packages, upload.path)
             try:
-                _name(part, path)
-            except FileExistsError:
-                # Either it was uploaded before, or a push that was killed had no time to list it.
-                if (there := _sha256(path)) != upload.hashes.sha256:
-                    raise ConflictError(
-                        f"{path} exists and holds sha256 {there}.", filenames=[upload.filename]
-                    ) from None
-        finally:
-            part.unlink(missing_ok=True)
+                with locked(self._root / ".airgap.lock"):
+                    self._add(upload, part)
+            finally:
+                part.unlink(missing_ok=True)
 
-    def _write_pages(self, project: str, entries: list[PageEntry]) -> None:
-        """Replace the pages of *project*, JSON last: that is the one that :meth:`listing` reads."""
-        _write(self._simple / project / "index.html", render_html(project, entries))
-        _write(self._simple / project / "index.json", render_json(project, entries))
-        names = sorted(path.parent.name for path in self._simple.glob("*/index.json"))
+    def _add(self, upload: Upload, part: Path) -> None:
+        """Give the file its name, then list it: a name is given only to what is on the disk."""
+        path = self._packages / upload.filename
+        if not path.exists():
+            part.replace(path)
+        elif (there := _sha256(path)) != upload.hashes.sha256:
+            raise ConflictError(f"{path} exists and holds sha256 {there}.", filenames=[upload.filename])
+        # Or it was uploaded before, or a push that was killed had no time to list it.
+        offered: Hashes | None = None
+        if upload.metadata and upload.filename.endswith(".whl"):
+            _write(self._packages / f"{upload.filename}.metadata", upload.metadata)
+            offered = Hashes((("sha256", hashlib.sha256(upload.metadata).hexdigest()),))
+        entries = {file.filename: _entry(file) for file in self._files(upload.project)}
+        entries[upload.filename] = PageEntry(
+            upload.filename,
+            f"../../packages/{quote(upload.filename)}",
+            hashes=Hashes((("sha256", upload.hashes.sha256 or ""),)),
+            size=upload.size,
+            requires_python=parse_email(upload.metadata)[0].get("requires_python"),
+            metadata=offered,
+        )
+        # JSON last: that is the page that listing() reads.
+        listed = [entries[name] for name in sorted(entries)]
+        _write(self._simple / upload.project / "index.html", render_html(upload.project, listed))
+        _write(self._simple / upload.project / "index.json", render_json(upload.project, listed))
+        names = sorted({*self._names(), upload.project})
         _write(self._simple / "index.html", render_root_html(names))
         _write(self._simple / "index.json", render_root_json(names))
+
+    def _names(self) -> list[str]:
+        """What the root page lists; without one, every project that has a page."""
+        try:
+            return parse_root((self._simple / "index.json").read_bytes(), JSON_TYPE, f"{_HOST}simple/")
+        except (FileNotFoundError, IndexPageError):
+            return [path.parent.name for path in self._simple.glob("*/index.json")]
 
     def _files(self, project: str) -> Iterator[File]:
         path = self._simple / project / "index.json"
@@ -131,7 +130,7 @@ class DirectoryPublisher:
                 raise StorageError(f"{path} has more than {_PAGE_LIMIT} bytes: it is no index page.")
             body = path.read_bytes()
         try:
-            page = parse_page(body, JSON_TYPE, f"{_BASE}{project}/", project=project, index=_BASE)
+            page = parse_page(body, JSON_TYPE, f"{_HOST}simple/{project}/", project=project, index=f"{_HOST}simple/")
             unusable = {filename for filename, _ in page.skipped}
             found = [page.file(at) for at, name in enumerate(page.filenames) if name not in unusable]
         except AirgapError as error:
@@ -152,21 +151,11 @@ class DirectoryPublisher:
             ) from error
 
 
-def _name(part: Path, path: Path) -> None:
-    """Give *part* the name *path* unless that is taken: a FileExistsError."""
-    try:
-        path.hardlink_to(part)
-    except FileExistsError:
-        raise
-    except OSError:  # no hard links on this file system
-        with path.open("xb"):
-            part.replace(path)
-
-
 def _entry(file: File) -> PageEntry:
+    """The entry as it was: only links within the folder are relative."""
     return PageEntry(
         file.filename,
-        f"../../{file.url.removeprefix(_BASE.removesuffix('simple/'))}" if file.url.startswith(_BASE[:-7]) else file.url,
+        f"../../{file.url.removeprefix(_HOST)}" if file.url.startswith(_HOST) else file.url,
         hashes=file.hashes,
         size=file.size,
         requires_python=file.requires_python,
@@ -174,14 +163,6 @@ def _entry(file: File) -> PageEntry:
         upload_time=file.upload_time,
         metadata=file.metadata,
     )
-
-
-def _requires_python(upload: Upload) -> str | None:
-    if not upload.metadata:
-        return None
-    with suppress(MetadataError):
-        return parse(upload.metadata, filename=upload.filename).requires_python
-    return None
 
 
 def _sha256(path: Path) -> str:
@@ -197,14 +178,28 @@ def _write(path: Path, data: bytes) -> None:
     with suppress(FileNotFoundError):
         if path.read_bytes() == data:
             return
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    part = Path(name)
+    part = _temporary(path.parent, data)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.chmod(0o644)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _temporary(folder: Path, content: Path | bytes) -> Path:
+    """Write *content*, or that of the file it names, to a new file in *folder*, down to the disk."""
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as target:
+            if isinstance(content, bytes):
+                target.write(content)
+            else:
+                with content.open("rb") as source:
+                    shutil.copyfileobj(source, target, _CHUNK)
+            target.flush()
+            os.fsync(target.fileno())
+        part.chmod(0o644)  # made for its owner only, and a web server is to read it
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from html import unescape
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
+from packaging.utils import canonicalize_name
+
 from mirror.errors import AirgapError, AuthError, HTTPError, IntegrityError, NetworkError, NotFoundError
 from mirror.index.simple import ACCEPT, parse_page, parse_root
 from mirror.models import Event, File, Hashes, Reporter, Stage, silent
@@ -25,6 +27,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PYPI = {"upload.pypi.org": "pypi.org", "test.pypi.org": "test.pypi.org"}
 # Answers to these statuses say that the request was not looked at: nothing was stored.
 _NOT_PROCESSED = frozenset({425, 429})
+_NEXUS_PATH = re.compile(r"(.*/repository/[^/]+)(?:/simple)?/?")
 # Client.send cuts a body here.
 _SEND_LIMIT = 1024 * 1024
 
@@ -52,6 +55,20 @@ def index_url_for(upload_url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
 
 
+def upload_url_for(url: str) -> str:
+    """Return where uploads belong when *url* is what people write by mistake for a repository of Nexus's layout.
+
+    ``/repository/NAME`` is answered with 400 there, and ``/repository/NAME/simple/`` is the index. Any other URL is
+    left as it is: Gitea's, for one, has no slash at its end.
+
+    >>> upload_url_for("https://nexus.example/repository/pypi-hosted/simple")
+    'https://nexus.example/repository/pypi-hosted/'
+    """
+    parts = urlsplit(url)
+    found = _NEXUS_PATH.fullmatch(parts.path)
+    return urlunsplit(parts._replace(path=f"{found[1]}/")) if found else url
+
+
 class LegacyPublisher:
     """The legacy upload API (``:action=file_upload``) at *upload_url*; *index_url* where the index is elsewhere.
 
@@ -62,7 +79,9 @@ class LegacyPublisher:
         self, client: Client, upload_url: str, *, index_url: str | None = None, report: Reporter = silent
     ) -> None:
         self._client = client
-        self._upload_url = upload_url
+        self._upload_url = upload_url_for(upload_url)
+        if self._upload_url != upload_url:
+            report(Event("info", Stage.LOOK, f"Uploads go to {self.url}, which is what that URL must mean."))
         self._index_known = index_url is not None
         self._index_url = with_slash(_same_login(index_url, upload_url) if index_url else index_url_for(upload_url))
         self._report = report
@@ -88,7 +107,8 @@ class LegacyPublisher:
             self._learn(answer)
             if answer.status != 200 or len(answer.body) >= _SEND_LIMIT:
                 return None
-            return frozenset(parse_root(answer.body, answer.headers.get("content-type", ""), answer.url))
+            names = parse_root(answer.body, answer.headers.get("content-type", ""), answer.url)
+            return frozenset(map(canonicalize_name, names))
         except (NetworkError, IntegrityError):
             return None
 
@@ -116,6 +136,13 @@ class LegacyPublisher:
             raise TransientUploadError(f"{upload.filename}: {error}", ambiguous=error.sent, hint=error.hint) from error
         if not 200 <= answer.status < 300:
             raise self._refusal(upload, answer)
+        if _is_web_page(answer) and upload.filename not in self.listing(upload.project):
+            # devpi answers like that where it has the file; the login page of a proxy does where nothing was stored.
+            raise TransientUploadError(
+                f"{upload.filename}: {self.url} answered with a web page instead of taking the file.",
+                ambiguous=True,
+                hint="Is a proxy or a login page in between? NO_PROXY keeps a proxy out.",
+            )
 
     def _files(self, project: str) -> Iterator[File]:
         page = self._page(project)
@@ -177,7 +204,7 @@ class LegacyPublisher:
 
     def _refusal(self, upload: Upload, answer: Response) -> AirgapError:
         status = answer.status
-        said = _said(answer)
+        said = self._client.scrub(_said(answer))
         message = f"{upload.filename}: {self.url} answered with {status}{f' ({said})' if said else ''}."
         if status in TRANSIENT_STATUS:
             return TransientUploadError(
@@ -207,6 +234,10 @@ def _same_login(index_url: str, upload_url: str) -> str:
     if not at or "@" in index.netloc or origin(index_url) != origin(upload_url):
         return index_url
     return urlunsplit(index._replace(netloc=f"{login}@{index.netloc}"))
+
+
+def _is_web_page(answer: Response) -> bool:
+    return answer.body[:512].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
 def _said(answer: Response) -> str:

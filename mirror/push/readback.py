@@ -39,16 +39,17 @@ def read_back(publisher: Publisher, outcomes: Outcomes, wait: float, report: Rep
         pages = dict(each({file.project for file in missing}, page))
         missing = [file for file in missing if not _seen(file, pages[file.project], outcomes, report)]
         final = all(isinstance(found, AirgapError) and not found.retryable for found in pages.values())
+        # A file whose upload failed is looked for once, since the server may have it; one that was accepted must come.
+        missing = [file for file in missing if outcomes.state(file.filename) is State.UPLOADED]
         if not missing or final or time.monotonic() + pause > deadline:
             break
         time.sleep(pause)
         pause = min(pause * 2, 5.0)
     for file in missing:
-        if outcomes.state(file.filename) is State.UPLOADED:
-            found = pages[file.project]
-            why = f": {found}" if isinstance(found, AirgapError) else "."
-            reason = f"the repository accepted it, but does not show it in its index{why}"
-            outcomes.set(file.filename, State.FAILED, reason)
+        found = pages[file.project]
+        why = f": {found}" if isinstance(found, AirgapError) else "."
+        reason = f"the repository accepted it, but does not show it in its index{why}"
+        outcomes.set(file.filename, State.FAILED, reason)
     report(Event("end", Stage.READ_BACK))
 
 

@@ -94,7 +94,8 @@ def push(
         result = outcomes.receipt(publisher.url)
         if receipt is not None:
             result.write(receipt)
-    if any(file.state is State.FAILED for file in result.files) or (not compared.conflicts and not result.complete):
+    skipped = {file.filename for file in compared.conflicts}
+    if any(file.state not in THERE and file.filename not in skipped for file in result.files):
         raise _incomplete(result, outcomes)
     if compared.conflicts:
         raise _conflict(compared, publisher, "They were left alone, all others are there.")
@@ -116,17 +117,22 @@ def compare(
     return compared
 
 
-def prove(
-    source: Source, publisher: Publisher, *, verify_download: int = 0, report: Reporter = silent
-) -> tuple[Receipt, str]:
-    """Say which files of *source* the repository holds, uploading nothing; with what to do where some are missing."""
+def prove(source: Source, publisher: Publisher, *, verify_download: int = 0, report: Reporter = silent) -> Receipt:
+    """Say which files of *source* the repository holds, uploading nothing; the receipt calls them present.
+
+    Raises ConflictError or IncompletePushError where it does not hold them all; *verify_download* is as for a push.
+    """
     outcomes = Outcomes(source.manifest)
-    for file in compare(source, publisher, outcomes, report).new:
+    compared = compare(source, publisher, outcomes, report)
+    for file in compared.new:
         outcomes.set(file.filename, State.FAILED, "the repository does not have it")
     verify_downloads(publisher, outcomes, verify_download, report)
     result = outcomes.receipt(publisher.url)
-    failed = [file for file in result.files if file.state not in THERE]
-    return result, _some([f"{file.filename} ({file.reason})" for file in failed])
+    if compared.conflicts:
+        raise _conflict(compared, publisher, "Nothing was changed.")
+    if not result.complete:
+        raise _incomplete(result, outcomes)
+    return result
 
 
 @contextmanager

@@ -19,12 +19,16 @@ _ENOUGH = 2
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that the user could do: in words, and what then holds instead. ``project`` is what it is about."""
+    """Something that the user could do: in words, and what then holds instead.
+
+    ``project`` is what it is about, ``line`` the line that it changes, if it does.
+    """
 
     words: str
     project: NormalizedName
     roots: Sequence[Need]
     rules: Rules
+    line: Need | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,15 @@ def advise(
     else:
         changes = _changes(finder, roots, clash)
     found: list[str] = []
+    relaxed: list[Need] = []
     for change in islice(changes, MOST_TRIALS):
+        if change.line in relaxed:
+            continue  # relaxing it is enough
         versions = solve(change)
         if versions is not None:
             version = versions.get(change.project)
-            found.append(f"{change.words} ({f'gives {change.project} {version}' if version else 'resolves'})")
+            found.append(change.words + (f" (gives {change.project} {version})" if version else ""))
+            relaxed += [change.line] if change.line else []
             if len(found) == _ENOUGH:
                 break
     return found
@@ -91,6 +99,7 @@ def _changes(finder: Finder, roots: Sequence[Need], clash: Clash) -> Iterator[Ch
                 need.project,
                 [replace(root, specifier=SpecifierSet()) if _same_line(root, need) else root for root in roots],
                 rules,
+                need,
             )
     for name, needs in rules.constraints.items():
         if name == project or name in clash.way:
@@ -141,7 +150,7 @@ def _without_lines(rules: Rules, roots: Sequence[Need], clash: Clash) -> Iterato
     for need in dict.fromkeys(clash.culprits):
         left = [root for root in roots if not _same_line(root, need)]
         if left:
-            yield Change(f"leave out {need.origin}, {need.text}", clash.project, left, rules)
+            yield Change(f"leave out {need.origin}, {need.text}", clash.project, left, rules, need)
 
 
 def _same_line(one: Need, other: Need) -> bool:

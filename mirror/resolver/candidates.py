@@ -42,7 +42,8 @@ class Candidate:
 class Need:
     """One requirement on one project (or on one extra of it): who asks (``origin``, in words) and in which words.
 
-    ``exact`` is the version that an extra demands of its own project.
+    ``exact`` is the version that an extra demands of its own project. A ``broken`` need is what a candidate has whose
+    metadata is unsound: nothing satisfies it.
     """
 
     project: NormalizedName
@@ -52,9 +53,12 @@ class Need:
     origin: str
     parent: Candidate | None = field(default=None, compare=False)
     exact: Version | None = None
+    broken: bool = False
 
     def accepts(self, version: Version) -> bool:
         """Whether *version* satisfies this need; whether a pre-release may be offered at all is decided before."""
+        if self.broken:
+            return False
         if self.exact is not None:
             return version == self.exact
         return self.specifier.contains(version, prereleases=True)
@@ -237,8 +241,10 @@ class Finder:
     def __init__(self, catalog: Catalog, metadata: MetadataSource, target: Target, rules: Rules) -> None:
         self.target = target
         self.rules = rules
-        #: Releases that would have been candidates, had their sdist's metadata been readable.
+        #: Releases that would have been candidates, could their sdist's metadata be read without building it.
         self.unreadable: dict[NormalizedName, dict[Version, MetadataError]] = {}
+        #: Releases that would have been candidates, were the metadata of their wheel sound.
+        self.unsound: dict[NormalizedName, dict[Version, MetadataError]] = {}
         self._catalog = catalog
         self._metadata = metadata
         self._ranks = Ranks(target)
@@ -262,7 +268,7 @@ class Finder:
         releases = self._catalog.releases(project)
         chosen = self.rules.preferred.get(project, ())
         held_back: list[Candidate] = []
-        pre_left_out = True
+        pre_left_out = readable = True
         offered: set[Version] = set(refused)
         favourites = [release for release in releases.accepted(needs) if release.version in chosen] if chosen else []
         for position, release in enumerate(chain(favourites, releases.accepted(needs))):
@@ -275,8 +281,14 @@ class Finder:
             if position < len(favourites) and (file is None or not file.is_wheel):
                 continue  # another target has a wheel of it; here a newer version may have one
             offered.add(version)
-            if file is None or not (file.is_wheel or self._readable(project, version, file)):
+            if file is None:
                 continue
+            if not file.is_wheel:
+                # Behind an sdist that only a build could read, an older one is nobody's choice: an installer would have
+                # built the newer one. Reading it costs a download.
+                readable = readable and self._readable(project, version, file)
+                if not readable:
+                    continue
             candidate = Candidate(project, extra, version, file)
             if pre or not version.is_prerelease:
                 pre_left_out = False
@@ -347,20 +359,22 @@ class Finder:
         # An index that shows no digest of an algorithm that the lock names: decided after the download.
         return not shown or any(f"{algorithm}:{digest}" in allowed for algorithm, digest in shown)
 
-    def refusals(self, project: NormalizedName, needs: Collection[Need]) -> list[Refusal]:
+    def refusals(self, project: NormalizedName, needs: Collection[Need]) -> Iterator[Refusal]:
         """Why each version that *needs* accept is no candidate; for explanations, newest first."""
         needs = [*needs, *self.rules.constraints.get(project, ())]
         exact = any(need.is_exact for need in needs)
-        found: list[Refusal] = []
         for release in self._catalog.releases(project).accepted(needs):
-            unreadable = self.unreadable.get(project, {}).get(release.version)
+            unreadable = self.fault(project, release.version)
             for file, reason in self._judge(project, release, yanked=exact):
-                if reason is None and unreadable is not None and not file.is_wheel:
-                    told = str(unreadable).removeprefix(f"{file.filename}: ")
-                    reason = f"{told} {unreadable.hint}".rstrip()
+                if reason is None and unreadable is not None:
+                    told = str(unreadable).removeprefix(file.filename).lstrip(": ")
+                    reason, unreadable = f"{told} {unreadable.hint}".rstrip(), None
                 if reason is not None:
-                    found.append(Refusal(file.filename, str(release.version), reason))
-        return found
+                    yield Refusal(file.filename, str(release.version), reason)
+
+    def fault(self, project: NormalizedName, version: Version) -> MetadataError | None:
+        """What is wrong with the metadata of *version*, as far as it was looked at."""
+        return self.unsound.get(project, {}).get(version) or self.unreadable.get(project, {}).get(version)
 
     def further(self, pin: Pin) -> Iterator[File]:
         """Yield the other files of the release of *pin* that the selection wants: the target's wheels, the sdist.

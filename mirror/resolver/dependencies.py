@@ -95,6 +95,11 @@ def _itself(candidate: Candidate) -> Need:
     )
 
 
+def unsatisfiable(candidate: Candidate) -> Need:
+    """What *candidate* needs whose metadata is unsound."""
+    return Need(candidate.project, None, _ANY, "sound metadata", str(candidate), candidate, broken=True)
+
+
 _ANY = Requirement("any").specifier
 _SETUPTOOLS_WITH_WHEEL = Version("70.1")
 

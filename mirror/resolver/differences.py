@@ -69,6 +69,13 @@ def _reasons(project: NormalizedName, versions: set[Version], outcomes: Sequence
             yield f"{version} not on {', '.join(targets)}: {reason}"
 
 
+def _summed_up(reasons: Sequence[str]) -> str:
+    """Why no file of a version is usable, in words that are the same for all targets that it holds for."""
+    pythons = [reason for reason in reasons if reason.startswith("requires Python")]
+    others = [reason for reason in reasons if not reason.startswith(("requires Python", "no tag"))]
+    return "; ".join(pythons or others) or "no wheel of it fits"
+
+
 def _obstacle(outcome: Outcome, project: NormalizedName, version: Version) -> str | None:
     needs = [need for need in outcome.needs if need.project == project]
     constraints = outcome.finder.rules.constraints.get(project, ())
@@ -80,7 +87,7 @@ def _obstacle(outcome: Outcome, project: NormalizedName, version: Version) -> st
             return f"constraint {need.origin}: {need.text}"
     usable, reasons = outcome.finder.judged(project, version, [*needs, *constraints])
     if usable is None:
-        return "; ".join(reasons) or "no file of it can be used"
+        return _summed_up(reasons)
     if not usable.is_wheel:
         return "only its sdist fits"
     try:

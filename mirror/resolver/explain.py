@@ -14,6 +14,8 @@ from mirror.resolver.candidates import Finder, Need
 
 _MOST_REFUSALS = 6
 _MOST_GROUPS = 6
+#: Files whose refusal says enough about all the others.
+_ENOUGH = 200
 _MOST_VERSIONS = 6
 
 
@@ -44,12 +46,21 @@ def conflict(finder: Finder, project: NormalizedName, asked: Sequence[Asked]) ->
         lines.append(f"  {item.need.origin} asks for {item.need.text}")
         lines += [f"    because {step}" for step in reversed(item.path)]
     lines += [f"  constraint {need.origin}: {need.text}" for need in finder.rules.constraints.get(project, ())]
-    refusals = list(islice(finder.refusals(project, needs), _MOST_REFUSALS + 1))
-    lines += [f"  {refusal.filename}: {refusal.reason}" for refusal in refusals[:_MOST_REFUSALS]]
-    if len(refusals) > _MOST_REFUSALS:
-        lines.append("  and more files refused")
+    lines += _refused_files(finder, project, needs)
     lines += _refused_versions(finder, project, needs)
     return "\n".join(lines)
+
+
+def _refused_files(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> Iterator[str]:
+    """The files of versions that everybody would accept; a version's wheels mostly fail for one reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for refusal in islice(finder.refusals(project, needs), _ENOUGH):
+        groups.setdefault((refusal.version, refusal.reason), []).append(refusal.filename)
+    for (_, reason), filenames in islice(groups.items(), _MOST_REFUSALS):
+        others = f" and {len(filenames) - 1} more of that version" if len(filenames) > 1 else ""
+        yield f"  {filenames[0]}{others}: {reason}"
+    if len(groups) > _MOST_REFUSALS:
+        yield "  and files of older versions"
 
 
 def _refused_versions(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> Iterator[str]:
@@ -86,10 +97,8 @@ def summed_up(failures: Mapping[str, ResolutionError], *, resolved: int) -> Reso
         hints.setdefault(failure.hint, []).append(target)
     lines = list(hints) if len(hints) == 1 else [f"{', '.join(names)}: {text}" for text, names in hints.items() if text]
     if resolved:
-        lines.append(
-            f"Without {', '.join(failures)} the other {f'{resolved} targets' if resolved > 1 else 'target'} "
-            f"resolve{'' if resolved > 1 else 's'}."
-        )
+        others_resolve = f"{resolved} targets resolve" if resolved > 1 else "target resolves"
+        lines.append(f"Without {', '.join(failures)} the other {others_resolve}; a marker keeps a line from a target.")
     told = "\n".join(lines)
     if not others:  # its own kind of error
         first.hint = told
@@ -105,7 +114,11 @@ def hint(finder: Finder, project: NormalizedName, needs: Iterable[Need]) -> str:
         return f"An index quarantines what may be malware: find out why before you take {project} from anywhere else."
     if not finder.versions(project):
         return "Check the name and the index (--index-url); a private project needs the index that has it."
-    reasons = {refusal.reason.partition(":")[0] for refusal in finder.refusals(project, needs)}
+    for version in finder.versions(project):
+        fault = finder.fault(project, version)
+        if fault is not None and fault.hint and all(need.accepts(version) for need in needs):
+            return fault.hint
+    reasons = {refusal.reason.partition(":")[0] for refusal in islice(finder.refusals(project, needs), _ENOUGH)}
     if any(reason.startswith("sdists are excluded") for reason in reasons):
         return f"Allow its sdist (drop --only-binary for {project}), or pick a version that has a wheel for the target."
     if any(reason.startswith("its digest") for reason in reasons):

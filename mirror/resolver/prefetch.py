@@ -22,7 +22,7 @@ from mirror.resolver.candidates import Candidate, Finder, Need
 from mirror.resolver.dependencies import Markers, dependencies
 from mirror.resolver.protocols import MetadataSource
 
-# How many candidates to read ahead at the first rejection, twice as many at the second, fourth, …
+# How many candidates to read ahead at the first rejection, twice as many at the second, fourth, … up to the largest.
 _FIRST_BATCH = 4
 _LARGEST_BATCH = 32
 
@@ -75,8 +75,8 @@ class Prefetcher:
                 return
             self._backtracks[key] += 1
             times = self._backtracks[key]
-        if times & (times - 1):
-            return  # the batch read ahead at the last power of two still lasts
+        if times & (times - 1) and times % _LARGEST_BATCH:
+            return  # the batch read ahead last still lasts
         candidates = finder.candidates(rejected.project, None, needs)
         older = (candidate for candidate in candidates if candidate.version < rejected.version)
         for candidate in islice(older, min(_FIRST_BATCH * times, _LARGEST_BATCH)):

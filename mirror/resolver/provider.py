@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from packaging.utils import NormalizedName
 from resolvelib import AbstractProvider, BaseReporter
 
+from mirror.errors import MetadataError
 from mirror.resolver.candidates import Candidate, Finder, Matches, Need
-from mirror.resolver.dependencies import Markers, dependencies
+from mirror.resolver.dependencies import Markers, dependencies, unsatisfiable
 from mirror.resolver.prefetch import Prefetcher
 from mirror.resolver.protocols import MetadataSource
 
@@ -121,7 +122,12 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
     def get_dependencies(self, candidate: Candidate) -> list[Need]:
         known = self._dependencies.get(candidate)
         if known is None:
-            known = dependencies(candidate, self._metadata.read(candidate.file), self._markers)
+            try:
+                known = dependencies(candidate, self._metadata.read(candidate.file), self._markers)
+            except MetadataError as error:
+                # As for pip and uv, the next older one may do.
+                self._finder.unsound.setdefault(candidate.project, {})[candidate.version] = error
+                known = [unsatisfiable(candidate)]
             self._dependencies[candidate] = known
             for need in known:
                 self._prefetcher.walk(self._finder, self._markers, need)

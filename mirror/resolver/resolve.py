@@ -39,7 +39,9 @@ from mirror.resolver.protocols import Index, MetadataSource
 from mirror.resolver.provider import Key, Provider, SearchReporter
 
 _MAX_ROUNDS = 200_000
+# What looking for advice may cost: rounds of each trial, and trials of all targets together.
 _TRIAL_ROUNDS = 2_000
+_MOST_TRIALS = 32
 
 
 class Resolution:
@@ -65,6 +67,7 @@ class Resolution:
         self._pinned = pinned
         self._report = report
         self._chosen: dict[NormalizedName, set[Version]] = {}
+        self._trials = 0
 
     def __enter__(self) -> Resolution:
         return self
@@ -183,7 +186,13 @@ class Resolution:
 
     def settled(self, candidate: Candidate) -> None:
         if candidate.extra is None:
+            self._report(Event("advance", Stage.RESOLVE, str(candidate)))
             self._pinned(candidate.file)
+
+    def may_try(self) -> bool:
+        """Count one more trial of a change that may help; whether there is time for it."""
+        self._trials += 1
+        return self._trials <= _MOST_TRIALS
 
     def keep(self, candidates: Iterable[Candidate]) -> None:
         for candidate in candidates:
@@ -253,7 +262,16 @@ class _Search:
         self._check_readable(mapping)
         self._whole.keep(mapping.values())
         self._mapping = mapping
+        self._warn_of_unsound(mapping)
         return self._pins(mapping)
+
+    def _warn_of_unsound(self, mapping: Mapping[Key, Candidate]) -> None:
+        """Nobody installs a wheel with unsound metadata; that an older version came in its place must be known."""
+        for project, faults in self.finder.unsound.items():
+            chosen = mapping.get((project, None))
+            for version, error in faults.items():
+                if chosen and version > chosen.version and self._wanted_by_all(project, version, mapping):
+                    self._whole.warn(f"{self.target.name}: {project} {version} was passed over. {error}")
 
     @property
     def outcome(self) -> Outcome:
@@ -278,6 +296,7 @@ class _Search:
         return all(need.accepts(version) for need in needs if need.project == project and need.exact is None)
 
     def _explained(self, needs: Sequence[Need], first: Mapping[NormalizedName, Need]) -> ResolutionError:
+        needs = [need for need in needs if not need.broken]
         project = needs[0].project
         # A search that went back through many versions of one asker names them all: the newest speaks for them.
         speakers: dict[tuple[NormalizedName, NormalizedName | None] | str, Need] = {}
@@ -287,13 +306,18 @@ class _Search:
         asked = [Asked(need, self._path(need.parent, first)) for need in speakers.values()]
         told = conflict(self.finder, project, asked)
         helps = self._advice(Clash.of(project, list(speakers.values()), first)) if self._own else []
-        return ResolutionError(told, hint=tried(helps) or hint(self.finder, project, speakers.values()))
+        plain = hint(self.finder, project, speakers.values())
+        if not self.finder.versions(project):  # to leave a line out is the last thing that its author wants
+            return ResolutionError(told, hint=f"{plain} {tried(helps)}".rstrip())
+        return ResolutionError(told, hint=tried(helps) or plain)
 
     def _advice(self, clash: Clash) -> list[str]:
         return advise(self.finder, self._roots, clash, self._try)
 
     def _try(self, change: Change) -> Mapping[NormalizedName, Version] | None:
         """Search once more as *change* has it, for so many rounds; the versions, or None where it does not help."""
+        if not self._whole.may_try():
+            return None
         finder = self._whole.finder(self.target, change.rules)
         trial = _Search(self._whole, finder, self._markers, change.roots, own=False)
         provider = Provider(finder, self._markers, self._whole.metadata, self._whole.prefetcher)

@@ -42,10 +42,10 @@ def cutoff(text: str, now: datetime) -> datetime:
 def too_new(file: File, selection: Selection) -> str | None:
     """Say why *file* is excluded by its upload time; None where it is not.
 
-    Raises a ResolutionError where the index does not tell the time and nothing says what to do then. A folder of files
-    that the user named is no index: its files are as old as the user wants them to be.
+    Raises a ResolutionError where the index does not tell the time and nothing says what to do then. What the user
+    named without an index, by a direct reference or a folder, is as old as the user wants it to be.
     """
-    if selection.before is None or _in_folder(file):
+    if selection.before is None or not file.index or _in_folder(file):
         return None
     uploaded = read_time(file.upload_time or "")
     if uploaded is not None:

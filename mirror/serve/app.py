@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import anyio
 import anyio.to_thread
@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     FileResponse,
+    HTMLResponse,
     JSONResponse,
     PlainTextResponse,
     RedirectResponse,
@@ -32,7 +33,7 @@ from starlette.types import ASGIApp
 from mirror import __version__
 from mirror.errors import AirgapError, NetworkError, StorageError
 from mirror.index import simple
-from mirror.serve import rest, search
+from mirror.serve import rest, search, web
 from mirror.serve.access import Access, Forwarded
 from mirror.serve.catalog import CatalogFile
 from mirror.serve.home import Home
@@ -79,12 +80,16 @@ def make_app(
     app: ASGIApp = Starlette(
         routes=[
             Route("/", handlers.front, methods=get),
+            Route(web.STYLE_PATH, handlers.style, methods=get),
+            Route("/browse/{repository}/", handlers.about, methods=get),
+            Route("/browse/{repository}/{project}/", handlers.project, methods=get),
             Route(api + "/status", handlers.status, methods=get),
             Route(api + "/status/writable", handlers.status, methods=get),
             Route(api + "/components", handlers.components, methods=get),
             Route(api + "/components", handlers.upload_component, methods=["POST"]),
             Route(api + "/search", handlers.components, methods=get),
             Route(api + "/search/assets", handlers.assets, methods=get),
+            Route(api + "/assets/{asset}", handlers.delete, methods=["DELETE"]),
             Route(repository, handlers.upload, methods=["POST"]),
             Route(repository + "/", handlers.upload, methods=["POST"]),
             Route(repository + "/pypi", handlers.xmlrpc, methods=["POST"]),
@@ -110,8 +115,7 @@ class _Handlers:
         self._access = access
         self._file_limit = file_limit
         self._upload_timeout = upload_timeout
-        # Many, since some of them may wait for a remote while others only look into the catalog.
-        self._threads = anyio.CapacityLimiter(_THREADS)
+        self._threads: anyio.CapacityLimiter | None = None
 
     async def front(self, request: Request) -> Response:
         return await self._in_thread(self._front, request)
@@ -122,6 +126,12 @@ class _Handlers:
 
     async def about(self, request: Request) -> Response:
         return await self._in_thread(self._about, request)
+
+    async def project(self, request: Request) -> Response:
+        return await self._in_thread(self._project, request)
+
+    async def style(self, request: Request) -> Response:
+        return Response(web.STYLE, media_type="text/css", headers={"cache-control": "max-age=3600"})
 
     async def add_slash(self, request: Request) -> Response:
         return RedirectResponse(f"{request.url.path}/", HTTPStatus.MOVED_PERMANENTLY)
@@ -175,20 +185,51 @@ class _Handlers:
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, "Say ?repository=NAME.")
         return await self._take(request, name, "pypi.asset", lambda *_: Response(status_code=HTTPStatus.NO_CONTENT))
 
+    async def delete(self, request: Request) -> Response:
+        await self._in_thread(self._delete, request)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        if self._threads is None:  # not before the event loop runs
+            # Many, since some of them may wait for a remote while others only look into the catalog.
+            self._threads = anyio.CapacityLimiter(_THREADS)
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     def _front(self, request: Request) -> Response:
-        lines = [
-            f"{_base(request)}/repository/{served.name}/simple/  ({served.kind})"
-            for served in self._home.repositories().values()
-        ]
-        return PlainTextResponse("airgap: repositories of Python packages\n\n" + "\n".join(lines) + "\n")
+        readable = [served for served in self._home.repositories().values() if self._may_read(request, served.name)]
+        if not readable:
+            self._access.check(request, "read", "*")
+        return HTMLResponse(web.front(readable, _base(request)), headers=dict(web.HEADERS))
 
     def _about(self, request: Request) -> Response:
+        name = self._readable(request).name
+        question = request.query_params.get("q", "").strip()[:200]
+        holders = self._home.holders(name)
+        hits: Sequence[search.Hit] = ()
+        projects: Sequence[str] = ()
+        if question:
+            hits = search.find(self._home.catalog, holders, names=question.split(), summaries=question.split())
+        else:
+            projects = sorted({project for holder in holders for project in self._home.catalog.projects(holder)})
+        shown = web.repository(self._home.get(name), _base(request), projects, question, hits)
+        return HTMLResponse(shown, headers=dict(web.HEADERS))
+
+    def _project(self, request: Request) -> Response:
         repository = self._readable(request)
-        here = f"{_base(request)}/repository/{repository.name}/"
-        return PlainTextResponse(f"Install:  pip install --index-url {here}simple/ …\nUpload:   POST {here}\n")
+        project = canonicalize_name(request.path_params["project"])
+        page = repository.page(project)
+        if page is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"{repository.name} has no project {project[:200]}.")
+        entries = page.read()
+        description = _description(repository, entries)
+        return HTMLResponse(web.project(repository.name, project, entries, description), headers=dict(web.HEADERS))
+
+    def _may_read(self, request: Request, name: str) -> bool:
+        try:
+            self._access.check(request, "read", name)
+        except HTTPException:
+            return False
+        return True
 
     def _root(self, request: Request) -> Response:
         repository = self._readable(request)
@@ -214,7 +255,7 @@ class _Handlers:
         response = _unchanged(request, etag)
         if response is None:
             render = simple.render_json if kind == simple.JSON_TYPE else simple.render_html
-            response = _page_response(render(project, page.read()), kind, etag)
+            response = _page_response(render(project, page.read(), page.status), kind, etag)
         if page.failed:
             response.headers["x-airgap-failed-members"] = ", ".join(page.failed)
         return response
@@ -233,6 +274,12 @@ class _Handlers:
             if name:
                 self._access.check(request, "read", name)
         return JSONResponse(render(query, _base(request)))
+
+    def _delete(self, request: Request) -> None:
+        repository, filename = rest.asset_of(request.path_params["asset"])
+        actor = self._access.check(request, "admin", repository)
+        self._known(repository)
+        self._home.hosted(repository).remove(filename, actor=actor)
 
     def _xmlrpc(self, request: Request, body: bytes) -> Response:
         name = self._readable(request).name
@@ -316,6 +363,18 @@ class _Handlers:
         if name not in known:
             message = f"There is no such repository here. There are: {', '.join(known)}."
             raise HTTPException(HTTPStatus.NOT_FOUND, message)
+
+
+def _description(repository: Readable, entries: Sequence[simple.PageEntry]) -> str:
+    """What the metadata of the newest release with a wheel say, as HTML."""
+    wheels = [entry for entry in entries if entry.metadata is not None and entry.yanked is None]
+    wheels.sort(key=lambda entry: web.order_of(entry.filename))
+    for entry in wheels[-1:]:
+        project, version, filename = (unquote(part) for part in entry.url.split("/")[-3:])
+        found = repository.content(project, version, f"{filename}.metadata")
+        if found is not None:
+            return web.described(found.path.read_bytes() if found.path else found.data)
+    return ""
 
 
 def _stored(request: Request, name: str, stored: CatalogFile) -> Response:

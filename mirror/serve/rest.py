@@ -20,7 +20,7 @@ from mirror.serve.repository import file_path
 _PAGE = 50
 _BATCH = 500
 _START = "", "", ""
-_KNOWN = frozenset({"repository", "continuationToken", "format", "name", "version", "q", "sha256", "sort", "direction"})
+_KNOWN = frozenset({"repository", "continuationToken", "format", "name", "version", "q", "sha256"})
 
 Place = tuple[str, str, str]
 
@@ -149,6 +149,15 @@ def _asset(query: Query, base: str, repository: str, file: CatalogFile) -> objec
         "fileSize": file.size,
         "pypi": {"name": file.project, "version": file.version, "summary": file.summary or ""},
     }
+
+
+def asset_of(identity: str) -> tuple[str, str]:
+    """The repository and the file name that an asset's id stands for; ConfigError where it is none."""
+    try:
+        repository, _, filename = base64.urlsafe_b64decode(identity + "=" * (-len(identity) % 4)).decode().split(":")
+    except (ValueError, binascii.Error):
+        raise ConfigError("That is no asset's id.") from None
+    return repository, filename
 
 
 def _identity(*parts: str) -> str:

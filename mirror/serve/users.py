@@ -72,7 +72,7 @@ class Users:
         self._read: tuple[tuple[int, int, int], dict[str, User]] | None = None
         self._key = secrets.token_bytes(32)
         self._proved: OrderedDict[bytes, str] = OrderedDict()
-        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._failures: OrderedDict[str, dict[bytes, float]] = OrderedDict()
         self._hashing = threading.Semaphore(2)  # each needs 16 MiB and a core
         self._nobody = _hashed(secrets.token_hex(8))
 
@@ -87,12 +87,14 @@ class Users:
             if self._read is None or self._read[0] != stamp:
                 self._read = stamp, self._load()
                 self._proved.clear()
+                self._failures.clear()
             return self._read[1]
 
     def authenticate(self, name: str, password: str, *, address: str) -> User | None:
         """The user, whose password or token this is; None where it is nobody's.
 
-        Takes the same time for users that exist and for others. Raises TooManyFailuresError.
+        Takes the same time for users that exist and for others. Raises TooManyFailuresError after several different
+        guesses; a client that repeats one wrong password guesses nothing.
         """
         users = self.all()
         proof = hmac.digest(self._key, json.dumps([name, password]).encode(), "sha256")
@@ -100,7 +102,8 @@ class Users:
             proved = self._proved.get(proof)
             if proved is not None and proved in users:
                 return users[proved]
-            self._check_rate(address)
+            if proof in self._recent_failures(address):
+                return None
         user, known = _find(users, name)
         with self._hashing:
             right = _matches(password, known or self._nobody)
@@ -110,7 +113,7 @@ class Users:
                 if len(self._proved) > _REMEMBERED:
                     self._proved.popitem(last=False)
                 return user
-            self._failures.setdefault(address, []).append(time.monotonic())
+            self._failures.setdefault(address, {})[proof] = time.monotonic()
             if len(self._failures) > _REMEMBERED:
                 self._failures.popitem(last=False)
         return None
@@ -154,15 +157,15 @@ class Users:
         with self._changed() as users:
             del users[_existing(users, name).name]
 
-    def _check_rate(self, address: str) -> None:
+    def _recent_failures(self, address: str) -> Mapping[bytes, float]:
+        """The wrong guesses from an address in the last minute; TooManyFailuresError where they are too many."""
         now = time.monotonic()
-        recent = [moment for moment in self._failures.get(address, ()) if now - moment < _WINDOW]
-        if not recent:
-            self._failures.pop(address, None)
-            return
-        self._failures[address] = recent
+        recent = {proof: at for proof, at in self._failures.pop(address, {}).items() if now - at < _WINDOW}
+        if recent:
+            self._failures[address] = recent
         if len(recent) >= _FAILURES:
-            raise TooManyFailuresError(int(_WINDOW - (now - recent[0])) + 1)
+            raise TooManyFailuresError(int(_WINDOW - (now - min(recent.values()))) + 1)
+        return recent
 
     @contextlib.contextmanager
     def _changed(self) -> Iterator[dict[str, User]]:

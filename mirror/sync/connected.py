@@ -78,6 +78,7 @@ def run_connected(
     manifest = packed.manifest
     if manifest is None:
         raise StorageError("Nothing was packed.")
+    outcome.unconfirmed = decision.missing if settings.inbox is not None else 0
     if decision.since is None:
         outcome.message = "nothing new"
         state.quiet += 1
@@ -94,6 +95,7 @@ def run_connected(
         state.number = number
         state.closure = closure_of(manifest)
         state.quiet = 0
+        state.asked = False
         is_full = not manifest.expected
         state.last_full = number if is_full else state.last_full
         state.rounds.append(Round(number, name, manifest.identity, is_full))
@@ -114,7 +116,6 @@ class _Post:
         self._state = state
         self._say = say
         self.sites = load_sites(folder)
-        self.fresh: list[SealedReceipt] = []
         self.quarantined: list[str] = []
         self.unfinished: list[str] = []
 
@@ -126,23 +127,24 @@ class _Post:
         for _, path in _receipts(inbox, self._settings.name):
             try:
                 sealed = read_sealed(path)
+                if sealed.sync != self._settings.name:  # another job's, in an inbox that they share
+                    continue
                 self._check(sealed)
             except BundleError as error:
                 self._refuse(path, inbox, str(error), dry_run=dry_run)
                 continue
             site = self.sites.setdefault(sealed.site, Site(sealed.site))
             site.learn(sealed)
-            self.fresh.append(sealed)
             self._state.seen.pop(path.name, None)
             counts = ", ".join(f"{count} {state.value}" for state, count in sealed.receipt.counts.items() if count)
             self._say("info", f"receipt {sealed.serial} of {sealed.site}: {counts}")
+            self._state.asked = self._state.asked or not sealed.receipt.complete
             if not dry_run:
                 save_site(self._folder, site)
+                save_state(self._folder, self._state)
                 move(path, inbox / "done")
 
     def _check(self, sealed: SealedReceipt) -> None:
-        if sealed.sync != self._settings.name:
-            raise BundleError(f"The receipt is of {sealed.sync!r}, not of {self._settings.name!r}.")
         if not _SITE.match(sealed.site) or (self._settings.sites and sealed.site not in self._settings.sites):
             raise BundleError(f"The receipt is of a site that is not known here: {sealed.site[:80]!r}.")
 
@@ -169,12 +171,13 @@ class _Decision:
         self._full = full
         self.since: Since | None = None
         self.why = ""
+        self.missing = 0
 
     def base(self, manifest: Manifest) -> Since | None:
         """What the next bundle builds on; None where none is due."""
         known = self._known()
-        missing = sum((file.filename, file.sha256) not in known.carriers for file in manifest.files)
-        self.why = self._reason(manifest, missing)
+        self.missing = sum((file.filename, file.sha256) not in known.carriers for file in manifest.files)
+        self.why = self._reason(manifest, self.missing)
         if self.why:
             self.since = Since() if self._is_full() else known
         return self.since
@@ -186,7 +189,7 @@ class _Decision:
             return "asked for"
         if closure_of(manifest) != self._state.closure:
             return "something changed"
-        if missing and any(not sealed.receipt.complete for sealed in self._post.fresh):
+        if missing and self._state.asked:
             return "a receipt says that files are missing"
         resend = self._settings.resend_after
         if missing and self._settings.inbox and resend and self._state.quiet + 1 >= resend:

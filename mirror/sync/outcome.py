@@ -20,7 +20,8 @@ class Outcome:
     """One round of one job.
 
     ``exit_code`` is one of airgap's. ``bundle`` is what was written, ``pushed``, ``pending`` and ``quarantined`` are
-    names of bundles or receipts; ``asked`` are the bundles that the pending ones need. ``message`` sums it up.
+    names of bundles or receipts; ``asked`` are the bundles that the pending ones need, ``unconfirmed`` is the number of
+    files that have no receipt yet. ``message`` sums it up.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Outcome:
     pushed: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    unconfirmed: int = 0
     quarantined: tuple[str, ...] = ()
     dry_run: bool = False
 

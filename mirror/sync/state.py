@@ -45,12 +45,16 @@ class Round:
 
 @dataclass
 class ConnectedState:
-    """``closure`` stands for the set of files that the last bundle names; ``quiet`` counts the rounds since then."""
+    """``closure`` stands for the set of files that the last bundle names; ``quiet`` counts the rounds since then.
+
+    ``asked`` is set when a receipt came that says that files are missing, until the next bundle is written.
+    """
 
     number: int = 0
     last_full: int = 0
     closure: str = ""
     quiet: int = 0
+    asked: bool = False
     rounds: list[Round] = field(default_factory=list)
     seen: dict[str, Sighting] = field(default_factory=dict)
 

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from measure import Medians, Sample, medians, run
-from servers import airgap_serve, delayed, find_nginx, nginx, pypiserver
+from servers import airgap_serve, delayed, find_nginx, nginx, pypiserver, sink
 from static_index import write_index
 
 SETS = {"web": "web.txt", "science": "science.txt", "services": "services.in", "bench": "bench.in"}
@@ -226,22 +226,37 @@ def pack_round(mirror: Mirror, base: str, folder: Path, results: Results) -> int
 
 
 def push_round(mirror: Mirror, latency: float, folder: Path, results: Results) -> None:
-    """Upload the same files with twine and with airgap, each into an empty pypiserver."""
+    """Upload the same files with twine and with airgap, into a sink and into an empty pypiserver."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    environ = clean(folder, AIRGAP_HOME=str(folder / "home"), AIRGAP_CACHE=str(folder / "cache"))
+    environ = clean(
+        folder,
+        AIRGAP_HOME=str(folder / "home"),
+        AIRGAP_CACHE=str(folder / "cache"),
+        TWINE_USERNAME="any",
+        TWINE_PASSWORD="any",
+    )
     unpacked = folder / "unpacked"
     subprocess.run([AIRGAP, "unpack", mirror.bundle, unpacked, "--quiet"], env=environ, check=True)
     files = sorted((unpacked / "packages").glob("*.whl"))
 
+    def twine(port: int) -> list[str | Path]:
+        options = ["--disable-progress-bar", "--repository-url", f"http://127.0.0.1:{port}/"]
+        return [TWINE, "upload", "--non-interactive", *options, *files]
+
+    def push(port: int) -> list[str | Path]:
+        return [AIRGAP, "push", mirror.bundle, "--repo", f"http://127.0.0.1:{port}/", "--quiet"]
+
+    with sink(latency) as port:
+        results.add("twine, sink", run(twine(port), environ))
+    with sink(latency) as port:
+        results.add("push, sink", run(push(port), environ))
+        results.add("again, sink", run(push(port), environ))
     with pypiserver(folder / "twine") as port, delayed(port, latency) as near:
-        options = ["--repository-url", f"http://127.0.0.1:{near}/", "-u", "any", "-p", "any"]
-        command: list[str | Path] = [TWINE, "upload", "--non-interactive", "--disable-progress-bar", *options, *files]
-        results.add("twine upload", run(command, environ))
+        results.add("twine upload", run(twine(near), environ))
     with pypiserver(folder / "airgap") as port, delayed(port, latency) as near:
-        push: list[str | Path] = [AIRGAP, "push", mirror.bundle, "--repo", f"http://127.0.0.1:{near}/", "--quiet"]
-        results.add("push", run(push, environ))
-        results.add("push again", run(push, environ))
+        results.add("push", run(push(near), environ))
+        results.add("push again", run(push(near), environ))
     for server in ("twine", "airgap"):
         there = {path.name for path in (folder / server).iterdir()}
         missing = {path.name for path in files} - there
@@ -258,7 +273,9 @@ def report(
     delay = f"{options.latency:g} ms added to every request by a proxy" if options.latency else "no delay added"
     size = f"{len(wheels)} wheels, {sum(wheels) / MIB:.0f} MiB"
     print(f"set {options.set}, {options.targets} target(s), {size} on the mirror")
-    print(f"mirror: {'nginx' if program else 'airgap serve'}, {index}; uploads into pypiserver; {delay}")
+    print(
+        f"mirror: {'nginx' if program else 'airgap serve'}, {index}; uploads into a sink and into pypiserver; {delay}"
+    )
     tools = ", ".join(f"{name} {version(name)}" for name in ("pip", "twine", "pypiserver"))
     print(f"CPython {platform.python_version()}, {os.cpu_count()} CPUs, {tools}; medians of {options.runs} run(s)")
     if bundle_size:
@@ -266,6 +283,7 @@ def report(
     print(f"\n{'job':<14}{'seconds':>9}{'min - max':>16}{'CPU s':>8}{'peak MiB':>10}  ratio")
     peers = {"pack, cold": "pip download", "pack, warm": "pack, cold", "floor": "pip download"}
     peers |= {"push": "twine upload", "push again": "push"}
+    peers |= {"push, sink": "twine, sink", "again, sink": "push, sink"}
     for job, took in found.items():
         spread = f"{took.fastest:.2f} - {took.slowest:.2f}"
         peer = peers.get(job)

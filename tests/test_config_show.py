@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mirror.cli import airgap
+
+SECRET = "hunter2-marked"
+
+
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One secret in every place that may hold one."""
+    (tmp_path / "pip.conf").write_text(
+        f"[global]\nindex-url = https://bob:{SECRET}@nexus.example/simple\n"
+        f"extra-index-url = https://{SECRET}@other.example/simple\nproxy = http://bob:{SECRET}@proxy.example:3128\n"
+        f"find-links = https://bob:{SECRET}@files.example/\ntimeout = 7\n"
+    )
+    (tmp_path / "pypirc").write_text(
+        "[distutils]\nindex-servers = hosted\n[hosted]\n"
+        f"repository = https://nexus.example/repository/hosted/\nusername = bob\npassword = {SECRET}\n"
+    )
+    (tmp_path / "airgap.toml").write_text(
+        '[repositories.other]\nurl = "https://nexus.example/repository/o/"\nusername = "ann"\npassword-env = "PASS"\n'
+        '[repositories.folder]\nurl = "file:///srv/index"\ntype = "directory"\n'
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    monkeypatch.setenv("PASS", SECRET)
+    monkeypatch.setenv("TWINE_PASSWORD", SECRET)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "pypirc"
+
+
+def test_every_value_with_its_source_and_no_secret(configured: Path) -> None:
+    done = CliRunner().invoke(airgap, ["config", "--config-file", str(configured), "--retries", "2", "--json"])
+    assert done.exit_code == 0, done.output
+    assert SECRET not in done.output
+    settings = json.loads(done.stdout)["settings"]
+    assert settings["timeout"]["value"] == 7
+    assert "pip.conf" in settings["timeout"]["source"]
+    assert settings["retries"] == {"value": 2, "source": "--retries"}
+    assert settings["index-url"]["value"] == "https://bob:****@nexus.example/simple"
+    assert settings["extra-index-urls"]["value"] == ["https://****@other.example/simple"]
+    assert settings["proxy"]["value"] == "http://bob:****@proxy.example:3128"
+    assert settings["repositories.hosted.username"]["value"] == "bob"
+    assert settings["repositories.hosted.password"]["value"] == "****"
+    assert settings["repositories.other.password-env"]["value"] == "PASS"
+    assert "airgap.toml" in settings["repositories.other.url"]["source"]
+    assert settings["repositories.folder.type"]["value"] == "directory"
+    assert settings["serve.port"]["source"] == "default"
+
+
+def test_as_a_table(configured: Path) -> None:
+    done = CliRunner().invoke(airgap, ["config", "--config-file", str(configured)])
+    assert SECRET not in done.output
+    assert "read: " in done.output
+    (line,) = [line for line in done.output.splitlines() if line.startswith("repositories.hosted.url")]
+    assert line.split()[1] == "https://nexus.example/repository/hosted/"

@@ -1,0 +1,326 @@
+"""Every mistake that `airgap doctor` knows, made with a real server; it must name the cause and the remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import trustme
+from click.testing import CliRunner
+
+from mirror import serve
+from mirror.cli import airgap
+from mirror.net.certificates import read_certificate
+from mirror.ops import doctor
+from tests.http_support import Reply, Request, Server, basic, tls_context
+from tests.push_support import free_port, process
+
+HOST = "127.0.0.1"
+SECRET = "hunter2-marked"
+DIGEST = "sha256=" + "a" * 64
+Found = list[dict[str, str]]
+
+
+def examine(*words: str | Path, env: Mapping[str, str] | None = None) -> Found:
+    done = CliRunner().invoke(airgap, ["doctor", "--json", "--timeout", "5", *map(str, words)], env=env)
+    assert SECRET not in done.output
+    findings: Found = json.loads(done.stdout)
+    wrong = any(finding["level"] == "problem" for finding in findings)
+    assert done.exit_code == (4 if wrong else 0), done.output
+    return findings
+
+
+def only(findings: Found, check: str, level: str = "problem") -> dict[str, str]:
+    (found,) = [finding for finding in findings if finding["check"] == check and finding["level"] == level]
+    return found
+
+
+def levels(findings: Found, check: str) -> list[str]:
+    return [finding["level"] for finding in findings if finding["check"] == check]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusted(authority: trustme.CA, tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+@contextmanager
+def index(
+    *, tls: ssl.SSLContext | None = None, fragment: str = DIGEST, attributes: str = "", ranges: bool = True
+) -> Iterator[Server]:
+    """A server with one project at ``/simple/``."""
+    name = "alpha-1.0-py3-none-any.whl"
+    with Server(tls=tls) as server:
+        server.add("/simple/", b'<!DOCTYPE html><a href="alpha/">alpha</a>', content_type="text/html")
+        link = f'<!DOCTYPE html><a href="/files/{name}#{fragment}" {attributes}>{name}</a>'
+        server.add("/simple/alpha/", link.encode(), content_type="text/html")
+        server.add(f"/files/{name}", b"the bytes of a wheel", ranges=ranges)
+        yield server
+
+
+def with_chain(leaf: trustme.LeafCert, chain: list[trustme.Blob], tmp_path: Path) -> ssl.SSLContext:
+    """A server's context that sends *leaf* and then *chain*, in this order."""
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(leaf.private_key_pem.bytes() + b"".join(blob.bytes() for blob in [leaf.cert_chain_pems[0], *chain]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(str(pem))
+    return context
+
+
+def test_all_is_well(tmp_path: Path) -> None:
+    with serve.running(tmp_path / "home") as server:
+        found = examine("--repo", server.repository_url("pypi-hosted"))
+    assert {finding["level"] for finding in found} == {"fine"}
+    assert {"DNS", "TCP", "clock", "index", "upload", "upload size", "disk"} <= {finding["check"] for finding in found}
+
+
+def test_an_upload_url_that_is_corrected(tmp_path: Path) -> None:
+    with serve.running(tmp_path / "home") as server:
+        found = only(examine("--repo", server.repository_url("pypi-hosted").rstrip("/")), "upload", "note")
+    assert "airgap sends them to" in found["text"]
+    assert found["remedy"].startswith("Correct the URL")
+
+
+def test_a_name_that_nobody_knows() -> None:
+    found = only(examine("--index-url", "http://no-such-host.invalid/simple/"), "DNS")
+    assert "no-such-host.invalid has no address" in found["text"]
+    assert "resolver" in found["remedy"]
+
+
+def test_a_port_that_nobody_listens_on() -> None:
+    found = only(examine("--index-url", f"http://{HOST}:{free_port()}/simple/"), "TCP")
+    assert "refused" in found["text"].lower()
+    assert "firewall" in found["remedy"]
+
+
+def test_a_proxy_is_named_without_its_secret() -> None:
+    environ = {"HTTP_PROXY": f"http://bob:{SECRET}@{HOST}:{free_port()}", "http_proxy": "", "NO_PROXY": ""}
+    environ["http_proxy"] = environ["HTTP_PROXY"]
+    found = examine("--index-url", "http://nexus.example/simple/", env=environ)
+    assert "bob:****@" in only(found, "proxy", "fine")["text"]
+    assert "can't connect" in only(found, "index")["text"]
+
+
+class TestTLS:
+    def test_accepted(self, authority: trustme.CA, trusted: Path) -> None:
+        with index(tls=tls_context(authority.issue_cert(HOST))) as server:
+            found = examine("--index-url", f"{server.url}/simple/", "--cert", trusted)
+        assert levels(found, "TLS") == ["fine"]
+        assert levels(found, "index") == ["fine"]
+
+    def test_an_authority_that_is_not_trusted(self, authority: trustme.CA, tmp_path: Path) -> None:
+        chain = tmp_path / "chain.pem"
+        with index(tls=tls_context(authority.issue_cert(HOST))) as server:
+            found = examine("--index-url", f"{server.url}/simple/", "--write-chain", chain)
+        assert "not trusted here" in only(found, "TLS")["text"]
+        assert "--cert" in only(found, "TLS")["remedy"]
+        der = ssl.PEM_cert_to_DER_cert(chain.read_text())
+        assert read_certificate(der).not_after.year >= datetime.now(timezone.utc).year
+        assert levels(found, "index") == []
+
+    def test_an_intermediate_certificate_is_missing(self, authority: trustme.CA, trusted: Path, tmp_path: Path) -> None:
+        leaf = authority.create_child_ca().issue_cert(HOST)
+        with index(tls=with_chain(leaf, [], tmp_path)) as server:
+            found = only(examine("--index-url", f"{server.url}/simple/", "--cert", trusted), "TLS")
+        assert "sends only its own certificate" in found["text"]
+        assert "complete its chain" in found["remedy"]
+
+    def test_certificates_in_the_wrong_order(self, authority: trustme.CA, trusted: Path, tmp_path: Path) -> None:
+        middle = authority.create_child_ca()
+        leaf = middle.issue_cert(HOST)
+        context = with_chain(leaf, [authority.cert_pem, middle.cert_pem], tmp_path)
+        with index(tls=context) as server:
+            found = examine("--index-url", f"{server.url}/simple/", "--cert", trusted)
+        (told,) = [finding for finding in found if "wrong order" in finding["text"]]
+        assert "administrator" in told["remedy"]
+
+    @pytest.mark.parametrize(
+        ("first", "last", "cause", "remedy"),
+        [(-40, -10, "expired", "renewed"), (10, 40, "not valid yet", "clock")],
+        ids=["expired", "not yet"],
+    )
+    def test_dates(self, authority: trustme.CA, trusted: Path, first: int, last: int, cause: str, remedy: str) -> None:
+        now = datetime.now(timezone.utc)
+        leaf = authority.issue_cert(HOST, not_before=now + timedelta(days=first), not_after=now + timedelta(days=last))
+        with index(tls=tls_context(leaf)) as server:
+            found = only(examine("--index-url", f"{server.url}/simple/", "--cert", trusted), "TLS")
+        assert cause in found["text"]
+        assert remedy in found["remedy"]
+
+    def test_a_certificate_that_ends_soon(self, authority: trustme.CA, trusted: Path) -> None:
+        leaf = authority.issue_cert(HOST, not_after=datetime.now(timezone.utc) + timedelta(days=5))
+        with index(tls=tls_context(leaf)) as server:
+            found = only(examine("--index-url", f"{server.url}/simple/", "--cert", trusted), "TLS", "note")
+        assert "ends on" in found["text"]
+
+    def test_another_host_name(self, authority: trustme.CA, trusted: Path) -> None:
+        with index(tls=tls_context(authority.issue_cert("nexus.example"))) as server:
+            found = only(examine("--index-url", f"{server.url}/simple/", "--cert", trusted), "TLS")
+        assert "another hostname" in found["text"]
+        assert "name that the certificate carries" in found["remedy"]
+
+    def test_no_tls_on_this_port(self) -> None:
+        with index() as server:
+            found = only(examine("--index-url", f"{server.url.replace('http:', 'https:')}/simple/"), "TLS")
+        assert "does not speak TLS" in found["text"]
+        assert "http://" in found["remedy"]
+
+
+class TestIndex:
+    def test_credentials_are_wanted(self) -> None:
+        with index() as server:
+            server.users["bob"] = SECRET
+            found = only(examine("--index-url", f"{server.url}/simple/"), "credentials")
+        assert "401" in found["text"]
+        assert ".pypirc" in found["remedy"]
+
+    def test_credentials_are_wrong(self) -> None:
+        with index() as server:
+            server.users["bob"] = "another"
+            url = f"{server.url}/simple/".replace("//", f"//bob:{SECRET}@", 1)
+            found = only(examine("--index-url", url), "credentials")
+        assert "check user, password and rights" in found["remedy"]
+
+    def test_the_upload_url_is_no_index(self) -> None:
+        with index() as server:
+            server.add("/", b'<html><a href="/simple/">simple</a></html>', content_type="text/html")
+            found = only(examine("--index-url", server.url), "index")
+        assert "not a simple index" in found["text"]
+        assert found["remedy"].endswith("/simple/")
+
+    def test_nothing_is_there(self) -> None:
+        with index() as server:
+            assert "repository's name" in only(examine("--index-url", f"{server.url}/other/simple/"), "index")["remedy"]
+
+    def test_weak_digests_no_ranges_no_metadata(self) -> None:
+        with index(fragment="md5=" + "a" * 32, ranges=False) as server:
+            found = examine("--index-url", f"{server.url}/simple/")
+        assert "md5" in only(found, "digests", "note")["text"]
+        assert "ignores ranges" in only(found, "ranges", "note")["text"]
+        assert "no metadata" in only(found, "metadata", "note")["text"]
+
+    def test_what_a_modern_index_offers(self) -> None:
+        with index(attributes=f'data-core-metadata="{DIGEST}"') as server:
+            found = examine("--index-url", f"{server.url}/simple/")
+        assert [levels(found, check) for check in ("digests", "ranges", "metadata")] == [["fine"]] * 3
+
+    def test_a_clock_that_is_wrong(self) -> None:
+        body = b'<!DOCTYPE html><a href="a/">a</a>'
+        answer = b"HTTP/1.1 200 OK\r\nDate: Sat, 01 Jan 2000 00:00:00 GMT\r\nContent-Type: text/html\r\n"
+        answer += b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+        def talk(listener: socket.socket) -> None:
+            for _ in range(3):  # the look whether it takes connections, the root page, the project's
+                connection, _address = listener.accept()
+                with connection:
+                    if connection.recv(65536):
+                        connection.sendall(answer)
+
+        with socket.create_server((HOST, 0)) as listener:
+            thread = threading.Thread(target=talk, args=(listener,))
+            thread.start()
+            found = examine("--index-url", f"http://{HOST}:{listener.getsockname()[1]}/simple/")
+            thread.join()
+        assert "minutes" in only(found, "clock", "note")["text"]
+
+
+class TestUpload:
+    @staticmethod
+    def answering(status: int) -> Callable[[Request], Reply]:
+        return lambda request: Reply(status if request.method == "POST" else 404)
+
+    @pytest.mark.parametrize(
+        ("path", "status", "check", "cause", "remedy"),
+        [
+            ("/repo/", 403, "credentials", "refuses uploads by anybody", "edit and add"),
+            ("/repo/", 404, "upload", "takes no uploads", "a group or a proxy"),
+            ("/repo/simple/", 405, "upload", "takes no uploads", "/repo/"),
+            ("/repo", 400, "upload", "refuses uploads", "lacks its last slash"),
+            ("/repo/", 503, "upload", "can't be used now", "frozen"),
+        ],
+        ids=["no right", "group", "simple", "slash", "frozen"],
+    )
+    def test_mistakes(self, path: str, status: int, check: str, cause: str, remedy: str) -> None:
+        with index() as server:
+            server.handle(path, self.answering(status))
+            found = only(examine("--repo", server.url + path, "--index-url", f"{server.url}/simple/"), check)
+        assert cause in found["text"]
+        assert remedy in found["remedy"]
+
+    def test_anonymous_where_credentials_are_wanted(self) -> None:
+        with index() as server:
+            server.handle("/repo/", self.answering(401))
+            found = only(examine("--repo", f"{server.url}/repo/", "-i", f"{server.url}/simple/"), "credentials")
+        assert "none are known" in found["text"]
+        assert "TWINE_PASSWORD" in found["remedy"]
+
+    @pytest.mark.parametrize(("status", "cause"), [(401, "does not accept user bob"), (403, "may not upload")])
+    def test_known_credentials_that_do_not_do(self, status: int, cause: str) -> None:
+        with index() as server:
+            server.handle("/repo/", self.answering(status))
+            environ = {"TWINE_USERNAME": "bob", "TWINE_PASSWORD": SECRET}
+            found = examine("--repo", f"{server.url}/repo/", "-i", f"{server.url}/simple/", env=environ)
+            assert {request.headers.get("authorization") for request in server.seen("/repo/")} == {basic("bob", SECRET)}
+        assert cause in only(found, "credentials")["text"]
+
+    def test_a_limit_in_front_of_the_repository(self, tmp_path: Path) -> None:
+        program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin:" + os.environ["PATH"])
+        if program is None:
+            pytest.skip("nginx is not installed")
+        port = free_port()
+        user = "user root; " if os.geteuid() == 0 else ""
+        paths = "".join(f"{name}_temp_path {tmp_path}/{name}; " for name in _NGINX_PATHS)
+        with serve.running(tmp_path / "home") as server:
+            (tmp_path / "nginx.conf").write_text(
+                f"{user}daemon off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ {paths}access_log off; "
+                f"server {{ listen {HOST}:{port}; client_max_body_size 1m; "
+                f"location / {{ proxy_pass {server.repository_url('pypi-hosted').partition('/repository')[0]}; }} }} }}"
+            )
+            url = f"http://{HOST}:{port}/repository/pypi-hosted/"
+            command = [program, "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"]
+            with process(command, f"{url}simple/", tmp_path / "log"):
+                found = only(examine("--repo", url), "upload size", "note")
+        assert "413" in found["text"]
+        assert "client_max_body_size" in found["remedy"]
+
+
+def test_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ROOM", 2**80)
+    with index() as server:
+        found = examine("--index-url", f"{server.url}/simple/")
+    assert "AIRGAP_CACHE" in " ".join(finding["remedy"] for finding in found if finding["check"] == "disk")
+
+
+def test_it_prints_for_people_too() -> None:
+    done = CliRunner().invoke(airgap, ["doctor", "--index-url", f"http://{HOST}:{free_port()}/simple/"])
+    assert "PROBLEM  TCP" in done.output
+
+
+def test_an_unknown_name_lists_those_that_are_known() -> None:
+    done = CliRunner().invoke(airgap, ["doctor", "--repo", "nowhere"])
+    assert "nowhere" in str(done.exception)
+
+
+@pytest.mark.parametrize("der", [b"", b"0", b"no certificate at all", b"\x30\x03\x30\x01\x02"])
+def test_what_is_no_certificate(der: bytes) -> None:
+    with pytest.raises(ValueError, match="not a certificate"):
+        read_certificate(der)
+
+
+_NGINX_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
