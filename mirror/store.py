@@ -30,6 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from mirror.durable import sync_folder
 from mirror.errors import HashMismatchError, IntegrityError, StorageError
 from mirror.models import Hashes
 
@@ -317,9 +318,9 @@ class Store:
             if not path.is_file():
                 raise
             _remove(temporary)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         if new_folder:
-            _sync_folder(path.parent.parent)
+            sync_folder(path.parent.parent)
 
 
 class Receiver:
@@ -566,16 +567,6 @@ def _remove(path: Path) -> int:
         path.chmod(0o600)  # Windows does not delete a read-only file
         path.unlink()
     return size
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in *folder* survive a power cut; Windows can't and need not."""
-    if sys.platform != "win32":
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager

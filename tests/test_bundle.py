@@ -99,7 +99,7 @@ def test_order_of_input_does_not_matter(tmp_path: Path) -> None:
     wanted = [Wanted(make_wheel(name)) for name in ("alpha", "beta", "gamma", "delta")]
     digests = set()
     for position in range(4):
-        random.Random(position).shuffle(wanted)  # noqa: S311 - an order, not a secret
+        random.Random(position).shuffle(wanted)
         content = make_content(store, wanted)
         digests.add(write_bundle(tmp_path / f"{position}.tar.zst", content, store, threads=1 + position).sha256)
     assert len(digests) == 1
@@ -108,7 +108,7 @@ def test_order_of_input_does_not_matter(tmp_path: Path) -> None:
 def test_projects_larger_than_a_frame_take_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "store")
     monkeypatch.setattr(manifest, "FRAME_LIMIT", 40_000)
-    noise = make_wheel("noise", files={"noise.bin": random.Random(1).randbytes(130_000)})  # noqa: S311 - filler
+    noise = make_wheel("noise", files={"noise.bin": random.Random(1).randbytes(130_000)})
     content = make_content(store, [Wanted(noise), Wanted(make_wheel("zeta"))], sources=())
     written = write_bundle(tmp_path / "cut.tar.zst", content, store)
     with BundleReader(written.path) as reader:
@@ -458,7 +458,7 @@ def test_wheels_for_several_pythons_share_what_they_have_in_common(tmp_path: Pat
     store = Store(tmp_path / "store")
     wanted, targets = [], []
     for seed, platform in enumerate(("manylinux_2_28_x86_64", "win_amd64")):
-        shared = random.Random(seed).randbytes(1_200_000)  # noqa: S311 - filler
+        shared = random.Random(seed).randbytes(1_200_000)
         for python in ("cp311", "cp312", "cp313"):
             name = f"{python}-{platform}"
             wheel = make_wheel("shared", tag=f"{python}-{python}-{platform}", files={"shared.bin": shared})

@@ -205,7 +205,7 @@ def test_an_extra_frame(archive: Archive, tmp_path: Path) -> None:
 
 def test_a_large_project_cut_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "FRAME_LIMIT", 40_000)
-    noise = make_wheel("noise", files={"noise.bin": random.Random(1).randbytes(60_000)})  # noqa: S311 - filler
+    noise = make_wheel("noise", files={"noise.bin": random.Random(1).randbytes(60_000)})
     store = Store(tmp_path / "store")
     written = write_bundle(tmp_path / "bundle.tar.zst", make_content(store, [Wanted(noise)]), store)
     found = contents(written.path)
@@ -423,7 +423,7 @@ def test_one_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
     frames = {offset + step for offset in offsets for step in range(24) if offset + step < len(data)}
     ends = {offset - step for offset in offsets[1:] for step in range(1, 9)}
     table = set(range(offsets[-1] - 40, len(data)))
-    chance = random.Random(7)  # noqa: S311 - which bit is flipped
+    chance = random.Random(7)
     for position in sorted(everywhere | frames | ends | table):
         for bit in {chance.randrange(8)} if position not in table | frames else set(range(8)):
             data[position] ^= 1 << bit

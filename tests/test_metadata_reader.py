@@ -20,7 +20,7 @@ from mirror.store import Store
 from tests.http_support import IgnoreRange, Reply, Server, Status
 from tests.wheelhouse import Built, core_metadata, make_sdist, make_wheel
 
-NOISE = random.Random(0).randbytes(3 * TAIL)  # noqa: S311 - bytes that do not compress
+NOISE = random.Random(0).randbytes(3 * TAIL)
 
 
 @pytest.fixture

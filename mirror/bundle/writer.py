@@ -17,6 +17,7 @@ from mirror.bundle import tar
 from mirror.bundle.content import BundleContent, Prepared, prepare
 from mirror.bundle.frames import DIGEST_FRAME, DIGEST_MAGIC, Frames, compress, seek_table
 from mirror.bundle.manifest import MANIFEST, Section
+from mirror.durable import sync_folder
 from mirror.errors import StorageError
 from mirror.models import Event, Reporter, Stage, silent
 from mirror.store import Store
@@ -153,7 +154,7 @@ def _temporary(path: Path) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -179,16 +180,6 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
                     yield file
                     return
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut; Windows can't and need not."""
-    if sys.platform != "win32":
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager

@@ -13,8 +13,10 @@ Origin = tuple[str, str, int]
 
 
 class Credentials(Protocol):
-    """Finds ``(user, password)`` for a URL: configuration, netrc, keyring. Asked once per origin, and once more with
-    *refused* where it found none and the server answered 401: what takes long or asks people belongs there.
+    """Finds ``(user, password)`` for a URL: configuration, netrc, keyring.
+
+    Asked once per origin, and once more with *refused* where it found none and the server answered 401: what takes
+    long or asks people belongs there.
     """
 
     def __call__(self, url: str, *, refused: bool = False) -> tuple[str, str] | None: ...

@@ -25,6 +25,7 @@ from mirror.fetch import Fetcher
 from mirror.filenames import split_filename
 from mirror.metadata.core import parse
 from mirror.models import DIGEST_LENGTHS, WEAK_DIGESTS, File, Hashes, RequirementLine, RequirementSet
+from mirror.resolver.pages import FilePage
 from mirror.resolver.protocols import Index, ProjectPage
 from mirror.store import Store
 from mirror.urls import basename, redact, without_credentials
@@ -32,22 +33,6 @@ from mirror.urls import basename, redact, without_credentials
 _BLOCK = 1024 * 1024
 #: Makes an sdist of a source tree whose metadata only its backend can tell: its file name and its bytes.
 SdistMaker = Callable[[Path, NormalizedName, str], tuple[str, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """The files of one project that were given."""
-
-    files: tuple[File, ...]
-    index: str = ""
-    status: tuple[str, str] = ("active", "")
-
-    @property
-    def filenames(self) -> Sequence[str]:
-        return [file.filename for file in self.files]
-
-    def file(self, position: int) -> File:
-        return self.files[position]
 
 
 class _Others:
@@ -90,9 +75,9 @@ class Overlay:
         if not given:
             return self._behind.pages(project)
         if project in self._alone:
-            return (_Page(given),)
+            return (FilePage(given),)
         versions = frozenset(Version(file.version) for file in given)
-        return (_Page(given), *(_Others(page, project, versions) for page in self._behind.pages(project)))
+        return (FilePage(given), *(_Others(page, project, versions) for page in self._behind.pages(project)))
 
 
 @dataclass(frozen=True, slots=True)

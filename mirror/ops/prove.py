@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
@@ -18,26 +17,11 @@ from mirror.metadata.wheel import wheel_metadata
 from mirror.models import Event, File, Metadata, Plan, Reporter, RequirementSet, Stage, TargetPlan, silent
 from mirror.ops.builds import Builds
 from mirror.resolver import MetadataSource, Resolution
+from mirror.resolver.pages import FilePage
 from mirror.store import Store
 from mirror.urls import redact
 
 _MOST_CONTRASTS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """A project as the bundle's index will show it."""
-
-    files: tuple[File, ...]
-    index: str = "the bundle"
-    status: tuple[str, str] = ("active", "")
-
-    @property
-    def filenames(self) -> Sequence[str]:
-        return [file.filename for file in self.files]
-
-    def file(self, position: int) -> File:
-        return self.files[position]
 
 
 class _BundledIndex:
@@ -48,9 +32,9 @@ class _BundledIndex:
         for file in files:
             self._projects.setdefault(file.project, []).append(file)
 
-    def pages(self, project: NormalizedName) -> tuple[_Page, ...]:
+    def pages(self, project: NormalizedName) -> tuple[FilePage, ...]:
         files = self._projects.get(project)
-        return (_Page(tuple(files)),) if files else ()
+        return (FilePage(tuple(files), "the bundle"),) if files else ()
 
 
 class BundledMetadata:

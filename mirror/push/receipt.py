@@ -26,13 +26,12 @@ Schema, format version 1::
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
+from mirror.durable import write_whole
 from mirror.errors import BundleError, StorageError
 
 FORMAT_VERSION = 1
@@ -120,16 +119,6 @@ class Receipt:
     def write(self, path: Path) -> None:
         """Write the receipt to *path*, whole or not at all."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-            part = Path(name)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-                    stream.write(self.to_json())
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+            write_whole(path, self.to_json().encode())
         except OSError as error:
             raise StorageError(f"Can't write the receipt {path}: {error.strerror}.") from error

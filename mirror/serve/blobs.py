@@ -7,7 +7,6 @@ import errno
 import hashlib
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from mirror.durable import sync_folder
 from mirror.errors import StorageError
 
 #: Digests that the legacy upload API knows by name; ``blake2_256`` is BLAKE2b cut to 256 bits.
@@ -179,7 +179,7 @@ class Incoming:
             path.parent.mkdir(exist_ok=True)
             self.path.chmod(0o444)
             self.path.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         return sha256
 
 
@@ -191,14 +191,3 @@ def _explained(root: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(f"The disk of {root} is full.", hint="Make room and upload again.") from error
         raise StorageError(f"Can't write to {root}: {error.strerror}.") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in *folder* durable. Windows has no such call and needs none."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 import threading
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mirror.durable import write_whole
 from mirror.errors import ConfigError, StorageError
 from mirror.store import locked
 
@@ -198,16 +198,9 @@ class Users:
                 for user in users.values()
             },
         }
-        temporary = self._path.with_name(f"{self._path.name}.{secrets.token_hex(8)}.tmp")
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                json.dump(document, stream, indent=2)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self._path)
+            write_whole(self._path, json.dumps(document, indent=2).encode(), mode=0o600)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise StorageError(f"{self._path} can't be written: {error.strerror}.") from error
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mirror import durable
 from mirror.errors import StorageError
 
 if sys.platform == "win32":
@@ -46,18 +47,8 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Give *path* the content *data*, all of it or none, and durably."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        durable.write_whole(path, data)
 
 
 def move(path: Path, folder: Path, reason: str = "") -> Path:
@@ -73,8 +64,8 @@ def move(path: Path, folder: Path, reason: str = "") -> Path:
         if reason:
             write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n".encode())
         path.rename(target)
-        sync_folder(folder)
-        sync_folder(path.parent)
+        durable.sync_folder(folder)
+        durable.sync_folder(path.parent)
     return target
 
 
@@ -95,17 +86,6 @@ def drop(paths: Iterable[Path]) -> None:
     for path in paths:
         with explained(path), suppress(FileNotFoundError):
             path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in *folder* survive a power cut, where the file system can."""
-    if sys.platform != "win32":
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with suppress(OSError):  # network and FAT file systems may refuse
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager
