@@ -138,23 +138,22 @@ def test_credentials_in_the_url_reach_the_server_and_nothing_else(tmp_path: Path
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"secret" in path.read_bytes()]
 
 
-def test_prefetch_asks_once_and_keeps_quiet(server: Server, place: Place) -> None:
+def test_many_threads_ask_once_and_an_error_stays(server: Server, place: Place) -> None:
     url = put(server, "/simple/foo/", "foo-1.0.zip")
     server.handle("/simple/bad/", lambda _: Reply(403))
     with place.index(url) as index:
-        for _ in range(5):
-            index.prefetch(FOO)
-            index.prefetch(canonicalize_name("bad"))
         threads = [threading.Thread(target=index.pages, args=(FOO,)) for _ in range(5)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        with pytest.raises(AuthError):
-            index.pages(canonicalize_name("bad"))
-    index.prefetch(canonicalize_name("later"))
-    assert len(server.seen("/simple/foo/")) == 1
-    assert not server.seen("/simple/later/")
+        for _ in range(2):
+            with pytest.raises(AuthError):
+                index.pages(canonicalize_name("bad"))
+        assert [len(server.seen(f"/simple/{name}/")) for name in ("foo", "bad")] == [1, 1]
+        index.forget()
+        index.pages(FOO)
+    assert len(server.seen("/simple/foo/")) == 2
 
 
 def test_a_quarantined_project_comes_from_nowhere_else(server: Server, place: Place) -> None:

@@ -20,6 +20,7 @@ class Entry:
     requires: tuple[str, ...] = ()
     version: str = "1"
     size: int = 1
+    carrier: str | None = None
 
 
 def sha(digit: str) -> Hashes:

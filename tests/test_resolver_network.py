@@ -40,8 +40,7 @@ def test_cloud_sdks_take_few_steps_back(tmp_path: Path, monkeypatch: pytest.Monk
         Client() as client,
         Fetcher(client, store) as fetcher,
         IndexClient(client, store, indexes=[index_url]) as index,
-        MetadataReader(client, store, fetch=fetcher.start) as metadata,
-        Resolution(lines, index, metadata) as resolution,
+        Resolution(lines, index, MetadataReader(client, store, fetch=fetcher.start)) as resolution,
     ):
         (plan,) = resolution.plan([make_target("3.12", ["manylinux_2_28_x86_64"])]).targets
     assert {"boto3", "botocore", "urllib3", "s3fs", "aiobotocore"} <= {pin.project for pin in plan.pins}

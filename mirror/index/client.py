@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,11 +27,10 @@ if TYPE_CHECKING:  # importing it costs an HTTP library, which whoever has a Cli
 #: Bytes; the largest pages of the largest index are a tenth of it.
 PAGE_LIMIT = 256 * 1024 * 1024
 _NAMESPACE = "pages"
-_WORKERS = 8
 
 
 class IndexClient:
-    """Finds a project's pages. Safe to use from many threads; a context manager, or call :meth:`close`.
+    """Finds a project's pages. Safe to use from many threads; a context manager that drops them at its end.
 
     *indexes* are simple indexes (http, https, or file for a static one), the most wanted first; *find_links* are
     folders, or URLs of folders or pages. Both may carry credentials; pages never do. With *best_match* every index
@@ -54,8 +53,6 @@ class IndexClient:
         self._find_links = tuple(find_links)
         self._lock = threading.Lock()
         self._found: dict[tuple[str, str], Future[tuple[ParsedPage, ...]]] = {}
-        self._pool: ThreadPoolExecutor | None = None
-        self._closed = False
 
     def __enter__(self) -> IndexClient:
         return self
@@ -63,15 +60,12 @@ class IndexClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.forget()
 
-    def close(self) -> None:
-        """Forget what is still to be prefetched. The HTTP client stays open: it belongs to the caller."""
+    def forget(self) -> None:
+        """Drop every page: with thousands of links each they take much memory, and are asked for anew."""
         with self._lock:
-            self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+            self._found.clear()
 
     def pages(self, project: NormalizedName) -> tuple[ParsedPage, ...]:
         """The find-links pages that name *project*, then its page on the first index that has it.
@@ -83,15 +77,6 @@ class IndexClient:
         at every call.
         """
         return self._once(("project", project), lambda: self._find(project))
-
-    def prefetch(self, project: NormalizedName) -> None:
-        """Begin to fetch the pages of *project* in the background; an error waits for :meth:`pages`."""
-        with self._lock:
-            if self._closed or ("project", project) in self._found:
-                return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="index")
-            self._pool.submit(self.pages, project)
 
     def _once(self, key: tuple[str, str], find: Callable[[], tuple[ParsedPage, ...]]) -> tuple[ParsedPage, ...]:
         """What *find* returns or raises, called by whichever thread comes first while the others wait."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:  # importing it costs an HTTP library, which whoever has a Cli
     from mirror.net import Client
 
 _NAMESPACE = "metadata"
-_WORKERS = 16
 
 
 class InStore(Protocol):
@@ -43,7 +41,7 @@ class Fetching(Protocol):
 
 
 class MetadataReader:
-    """Reads metadata. Safe to use from many threads; a context manager, or call :meth:`close`.
+    """Reads metadata. Safe to use from many threads.
 
     In this order: the file itself if the store has it, what an earlier run read for the same digest, the index's
     PEP 658 file, ranged requests for the end of the wheel, the whole file through *fetch*, which keeps it.
@@ -66,24 +64,6 @@ class MetadataReader:
         self._builds: dict[tuple[str, str], tuple[Requirement, ...]] = {}
         self._sizes: dict[tuple[str, str], int] = {}
         self._rangeless: set[tuple[str, str, int]] = set()
-        self._pool: ThreadPoolExecutor | None = None
-        self._closed = False
-
-    def __enter__(self) -> MetadataReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Forget what is still to be prefetched. The HTTP client stays open: it belongs to the caller."""
-        with self._lock:
-            self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
 
     def read(self, file: File) -> Metadata:
         """Return the metadata of *file*; a second call, from any thread, costs nothing and gives the same.
@@ -104,15 +84,6 @@ class MetadataReader:
             except BaseException as error:  # noqa: BLE001 - whoever waits must see it too
                 future.set_exception(error)
         return future.result()
-
-    def prefetch(self, file: File) -> None:
-        """Begin to read the metadata of *file* in the background; an error waits for :meth:`read`."""
-        with self._lock:
-            if self._closed or _key(file) in self._found:
-                return
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="metadata")
-            self._pool.submit(self.read, file)
 
     def build_requires(self, file: File) -> tuple[Requirement, ...]:
         """What building the sdist *file* needs: ``build-system.requires``, or setuptools where it says nothing."""

@@ -59,7 +59,7 @@ def connected(config: Config, wanted: RequirementSet, report: Reporter) -> Itera
         index = stack.enter_context(
             IndexClient(client, store, indexes=sources, find_links=find_links, best_match=best_match)
         )
-        metadata = stack.enter_context(MetadataReader(client, store, fetch=fetcher.start, report=report))
+        metadata = MetadataReader(client, store, fetch=fetcher.start, report=report)
         yield Connected(client, store, fetcher, index, metadata)
 
 

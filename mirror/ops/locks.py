@@ -100,7 +100,7 @@ class LockedPlans:
             plans = self._plans(targets, eager=eager)
         finally:
             for client in self._clients.values():
-                client.close()
+                client.forget()
         self._report(Event("end", Stage.RESOLVE))
         pinned = {pin.file.filename for plan in plans for target in plan.targets for pin in target.every_pin()}
         extras = {file.filename: file for plan in plans for file in plan.extras if file.filename not in pinned}

@@ -90,6 +90,7 @@ def pack(
             )
         plan = _resolve(wanted, targets, at, index, builds, report, lock, look_up=look_up, eager=True)
         plan, built = with_wheels(plan, builds)
+        at.index.forget()
         # A delta carries few of the files: what it will be is known too late to begin now.
         frames = stack.enter_context(frames_beside(output, at.store)) if base is None else None
         if frames is not None:
