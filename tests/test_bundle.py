@@ -32,6 +32,7 @@ from tests.bundle_support import (
     target,
     write_small,
 )
+from tests.memory_support import run_measured
 from tests.wheelhouse import make_wheel
 
 TAR_ZSTD = pytest.mark.skipif(
@@ -405,7 +406,7 @@ def test_memory_does_not_grow_with_file_size(tmp_path: Path) -> None:
     script.write_text(
         textwrap.dedent(
             """
-            import hashlib, random, resource, sys
+            import hashlib, random, sys
             from pathlib import Path
             from mirror.bundle import BundleReader, unpack, write_bundle
             from mirror.models import Hashes
@@ -435,22 +436,16 @@ def test_memory_does_not_grow_with_file_size(tmp_path: Path) -> None:
             with BundleReader(written.path) as reader:
                 reader.verify()
                 reader.spool("big", folder)
-            print(written.size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            print(written.size)
             """
         )
     )
-    result = subprocess.run(
-        [sys.executable, script, tmp_path],
-        cwd=Path(__file__).parent.parent,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    size, peak = map(int, result.stdout.split())
-    peak //= 1024 if sys.platform != "darwin" else 2**20
+    root = Path(__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    output, peak = run_measured([sys.executable, str(script), str(tmp_path)], cwd=root, env=environment)
+    size = int(output)
     assert size < 270 * 2**20, "the second of the two that share a frame costs next to nothing"
-    assert peak < 150
+    assert peak < 150 * 2**20
 
 
 def test_wheels_for_several_pythons_share_what_they_have_in_common(tmp_path: Path) -> None:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mirror import urls
+from mirror.config.document import check_keys, read_document
 from mirror.config.files import abbreviate, expand_user
 from mirror.config.pypirc import repository_from_url
 from mirror.config.values import Repository
 from mirror.errors import ConfigError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 FILENAME = "airgap.toml"
 #: The upload protocols that ``type`` may name.
 REPOSITORY_TYPES = ("legacy", "directory")
 
-_TABLES = ("index", "repositories", "serve", "sync", "targets")
 _REPOSITORY_KEYS = ("url", "username", "password-env", "index-url", "ca-cert", "client-cert", "type")
 
 
@@ -50,21 +43,6 @@ def read_airgap_toml(
     if not isinstance(tables, dict):
         raise ConfigError(f"{name}: repositories must be tables like [repositories.nexus].")
     return {key: _repository(key, table, known.get(key), path, environ, home) for key, table in tables.items()}
-
-
-def read_document(path: Path, home: str) -> tuple[str, dict[str, Any]]:
-    """Return how messages name *path*, and what it says; only its tables are checked, not what they hold."""
-    name = abbreviate(path, home)
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{name} can't be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{name} is not text in UTF-8.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name} is not valid TOML: {error}.") from error
-    check_keys(document, _TABLES, name)
-    return name, document
 
 
 def _repository(
@@ -114,14 +92,3 @@ def _repository(
 def _path(text: str | None, file: Path, home: str) -> Path | None:
     """A path in the file is relative to the file's own folder."""
     return file.parent / expand_user(text, home) if text else None
-
-
-def check_keys(table: Mapping[str, Any], allowed: Collection[str], place: str) -> None:
-    """Raise a ConfigError that names the nearest known key, where *table* has one that is not *allowed*."""
-    for key in table:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.0)
-            raise ConfigError(
-                f"{place}: {key!r} is not a known key; the nearest is {near[0]!r}.",
-                hint=f"Known here: {', '.join(allowed)}.",
-            )

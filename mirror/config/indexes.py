@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror import urls
-from mirror.config.airgap import check_keys, read_document
+from mirror.config.document import check_keys, read_document
 from mirror.config.values import NamedIndex
 from mirror.errors import ConfigError
 

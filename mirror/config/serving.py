@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mirror import urls
-from mirror.config.airgap import check_keys, read_document
+from mirror.config.document import check_keys, read_document
 from mirror.config.files import expand_user
 from mirror.config.served import HOST, KEYS, MAX_AGE, NEGATIVE_MAX_AGE, PORT, Served, ServeSettings
 from mirror.errors import ConfigError

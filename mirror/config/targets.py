@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mirror.config.airgap import check_keys, read_document
+from mirror.config.document import check_keys, read_document
 from mirror.config.files import expand_user
 from mirror.errors import ConfigError
 

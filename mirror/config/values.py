@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from mirror.config.served import ServeSettings
+from mirror.config.sync import SyncSettings
+from mirror.config.targets import TargetProfile
 from mirror.models import FormatControl
-
-if TYPE_CHECKING:
-    from mirror.config.sync import SyncSettings
-    from mirror.config.targets import TargetProfile
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +24,7 @@ from mirror.ops.overlap import compress_when_fetched, frames_beside
 from mirror.ops.prove import BundledMetadata, check_offered, prove
 from mirror.ops.unchanged import remember, unchanged
 from mirror.resolver import Index, MetadataSource, Resolution
+from mirror.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +103,7 @@ def pack(
         accepted = accepting(wanted, plan, built)
         lines = accepted if lock is None else partial(proof_lines, wanted=accepted)
         prove(plan, lines, fetched, metadata, report)
-        for told in idle(plan, builds, built):
-            report(Event("warning", Stage.PROVE, told))
-        for project in unasked(plan, builds, at.store, fetched):
-            told = f"Building {project} may need more than its pyproject.toml names: --allow-build {project} finds out."
-            report(Event("warning", Stage.PROVE, told))
+        _warn_of_builds(plan, built, builds, at.store, fetched, report)
         files = plan.files()
         content = BundleContent(
             plan=plan,
@@ -130,6 +127,22 @@ def pack(
         written,
         prepared.manifest,
     )
+
+
+def _warn_of_builds(
+    plan: Plan,
+    built: Collection[str],
+    builds: Builds,
+    store: Store,
+    fetched: Mapping[str, Fetched],
+    report: Reporter,
+) -> None:
+    """Say what the proof can't know of sdists, and which permissions to build were of no use."""
+    for told in idle(plan, builds, built):
+        report(Event("warning", Stage.PROVE, told))
+    for project in unasked(plan, builds, store, fetched):
+        told = f"Building {project} may need more than its pyproject.toml names: --allow-build {project} finds out."
+        report(Event("warning", Stage.PROVE, told))
 
 
 def _with_config(wanted: RequirementSet, config: Config) -> RequirementSet:

@@ -22,20 +22,8 @@ from servers import airgap_serve, delayed, find_nginx, nginx, pypiserver, sink
 from static_index import write_index
 
 SETS = {"web": "web.txt", "science": "science.txt", "services": "services.in", "bench": "bench.in"}
-AIRGAP = Path(sysconfig.get_path("scripts"), "airgap")
-TWINE = Path(sysconfig.get_path("scripts"), "twine")
-PIP = [sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
 PYTHONS = ("3.11", "3.12", "3.13")
-OLDEST_GLIBC, NEWEST_GLIBC = 5, 28
 MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Machine:
-    """One target, as airgap and as pip are told of it."""
-
-    airgap: tuple[str, ...]
-    pip: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -53,17 +41,6 @@ class Mirror:
     @property
     def bundle(self) -> Path:
         return self.folder / "prepared.tar.zst"
-
-
-@dataclass
-class Results:
-    """Samples by job, in the order in which the jobs first ran."""
-
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
-
-    def add(self, job: str, sample: Sample) -> None:
-        self.samples.setdefault(job, []).append(sample)
-        print(f"  {job}: {sample.seconds:.2f} s", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -125,18 +102,8 @@ def parse() -> argparse.Namespace:
 
 def machines(count: int) -> list[Machine]:
     if count == 1:
-        return [Machine((), ())]  # what both take for granted
-    arch = platform.machine()
-    glibcs = [f"manylinux_2_{minor}_{arch}" for minor in range(NEWEST_GLIBC, OLDEST_GLIBC - 1, -1)]
-    names = [*glibcs, *(f"manylinux{year}_{arch}" for year in ("2014", "2010", "1")), f"linux_{arch}"]
-    platforms = [word for name in names for word in ("--platform", name)]
-    return [
-        Machine(
-            ("--target", f"cp{python.replace('.', '')}-manylinux_2_{NEWEST_GLIBC}_{arch}"),
-            ("--python-version", python, "--implementation", "cp", *platforms),
-        )
-        for python in PYTHONS
-    ]
+        return [Machine()]  # what both take for granted
+    return [machine(python, f"linux_{platform.machine()}") for python in PYTHONS]
 
 
 def pack_command(mirror: Mirror, output: Path) -> list[str | Path]:
@@ -183,17 +150,6 @@ def served(mirror: Mirror, program: str | None, folder: Path) -> Iterator[tuple[
         yield port, "/repository/pypi-hosted/"
 
 
-def clean(home: Path, **more: str) -> dict[str, str]:
-    """An environment in which nobody's configuration counts."""
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "PIP_CONFIG_FILE": os.devnull,
-        "NO_PROXY": "127.0.0.1",
-        **more,
-    }
-
-
 def pack_round(mirror: Mirror, base: str, folder: Path, results: Results) -> int:
     """Run every job of the connected side once, each from nothing but what its name says; return the bundle's size."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -203,17 +159,14 @@ def pack_round(mirror: Mirror, base: str, folder: Path, results: Results) -> int
     pack = [*pack_command(mirror, bundle), "--index-url", f"{base}simple/", "--quiet", "--json"]
 
     results.add("pack, cold", run(pack, environ, stdout=listing))
-    results.add("pack, warm", run(pack, environ))
+    results.add("pack again", run(pack, environ))
     size = bundle.stat().st_size
 
     parts = []
     for number, machine in enumerate(mirror.machines):
         command = [*pip_command(mirror, machine, folder / f"pip-{number}"), "--index-url", f"{base}simple/"]
         parts.append(run(command, environ))
-    total = Sample(
-        sum(part.seconds for part in parts), sum(part.cpu for part in parts), max(part.peak for part in parts)
-    )
-    results.add("pip download", total)
+    results.add("pip download", *parts)
 
     files = sorted(json.loads(listing.read_text("utf-8"))["files"], key=lambda file: -file["size"])
     below = "packages/{filename}" if base.count("/") == 3 else "packages/{project}/{version}/{filename}"
@@ -281,7 +234,7 @@ def report(
     if bundle_size:
         print(f"bundle: {bundle_size / MIB:.1f} MiB")
     print(f"\n{'job':<14}{'seconds':>9}{'min - max':>16}{'CPU s':>8}{'peak MiB':>10}  ratio")
-    peers = {"pack, cold": "pip download", "pack, warm": "pack, cold", "floor": "pip download"}
+    peers = {"pack, cold": "pip download", "pack again": "pack, cold", "floor": "pip download"}
     peers |= {"push": "twine upload", "push again": "push"}
     peers |= {"push, sink": "twine, sink", "again, sink": "push, sink"}
     for job, took in found.items():
@@ -289,10 +242,6 @@ def report(
         peer = peers.get(job)
         ratio = f"{took.seconds / found[peer].seconds:.2f} of {peer}" if peer else ""
         print(f"{job:<14}{took.seconds:>9.2f}{spread:>16}{took.cpu:>8.2f}{took.peak / MIB:>10.0f}  {ratio}".rstrip())
-
-
-def say(text: str) -> None:
-    print(f"\n== {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -31,6 +31,19 @@ class Medians:
     slowest: float
     cpu: float
     peak: int
+
+
+@dataclass
+class Results:
+    """Samples by job, in the order in which the jobs first ran."""
+
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+
+    def add(self, job: str, *parts: Sample) -> None:
+        """Add one run of *job*, whose *parts* ran one after the other."""
+        seconds, cpu = sum(part.seconds for part in parts), sum(part.cpu for part in parts)
+        self.samples.setdefault(job, []).append(Sample(seconds, cpu, max(part.peak for part in parts)))
+        print(f"  {job}: {seconds:.2f} s", file=sys.stderr, flush=True)
 
 
 def medians(samples: Sequence[Sample]) -> Medians:

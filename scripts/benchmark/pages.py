@@ -39,12 +39,13 @@ def write_pages(root: Path, project: str, url: str, page: str) -> dict[str, str]
         path = urlsplit(origin).path
         filename = unquote(path.rpartition("/")[2])
         origins[unquote(path)] = origin
-        kept = {key: value or "" for key in ("data-requires-python", "data-yanked") if (value := link.get(key, False))}
+        kept = {key: link[key] or "" for key in ("data-requires-python", "data-yanked") if key in link}
         attributes = "".join(f' {key}="{html.escape(value)}"' for key, value in kept.items())
         links.append(f'<a href="{html.escape(path)}#{fragment}"{attributes}>{html.escape(filename)}</a><br/>\n')
         algorithm, _, digest = fragment.partition("=")
-        file = {"filename": filename, "url": path, "hashes": {algorithm: digest} if digest else {}}
-        file |= {"requires-python": link.get("data-requires-python"), "yanked": kept.get("data-yanked", False)}
+        file: dict[str, object] = {"filename": filename, "url": path, "hashes": {algorithm: digest} if digest else {}}
+        file["requires-python"] = link.get("data-requires-python")
+        file["yanked"] = "data-yanked" in kept and (kept["data-yanked"] or True)
         if uploaded := link.get("data-upload-time"):
             file["upload-time"] = uploaded
         if filename.endswith(".whl"):
