@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.cli.options import connection_options
+from mirror.cli.repositories import embedded_names, unknown_repository
 from mirror.errors import ConfigError, NetworkError
 
 if TYPE_CHECKING:
@@ -51,9 +52,12 @@ def doctor(
     config = load(overrides=overrides, config_file=config_file)
     found = find_repository(repository, config) if repository is not None else None
     if repository is not None and found is None:
-        known = ", ".join(sorted(config.repositories)) or "none"
-        shown = repository.rpartition("@")[2]  # it may have been meant as a URL
-        raise ConfigError(f"There is no repository called {shown}.", hint=f"Known are: {known}; a URL will also do.")
+        if repository in embedded_names(config):
+            raise ConfigError(
+                f"{repository} is embedded in {config.home.value}: there is no server to examine.",
+                hint="'airgap repo check' proves that it is sound; while 'airgap serve' runs, name it by its URL.",
+            )
+        raise unknown_repository(repository, config)
     findings = []
     for finding in examine(config, repository=found, index_url=index_url, chain_file=write_chain):
         findings.append(finding)

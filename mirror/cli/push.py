@@ -14,6 +14,7 @@ import click
 
 from mirror.cli.options import connection_options, number_or_all, output_options
 from mirror.cli.progress import progress
+from mirror.cli.repositories import embedded_names, unknown_repository
 from mirror.cli.units import count, human_bytes
 from mirror.errors import ConflictError
 from mirror.filenames import SDIST_ENDINGS
@@ -135,12 +136,11 @@ def open_publisher(
     name_or_url: str | None, config: Config, *, index_url: str | None = None, report: Reporter
 ) -> Iterator[Publisher]:
     """Open what --repo names: configured repositories first, then embedded ones; a ConfigError lists those known."""
-    from mirror.errors import ConfigError, MissingExtraError, UsageError
+    from mirror.errors import UsageError
     from mirror.ops.push import find_repository, remote_publisher
-    from mirror.serve import embedded_publisher, repository_names
+    from mirror.serve import DEFAULT_HOSTED, embedded_publisher
 
     wanted = name_or_url or config.default_repository.value
-    home = config.home.value
     if not wanted:
         raise UsageError("No repository is named.", hint="Name one with --repo NAME or --repo URL.")
     found = find_repository(wanted, config)
@@ -148,20 +148,9 @@ def open_publisher(
         with remote_publisher(found, config, index_url=index_url, report=report) as publisher:
             yield publisher
         return
-    try:
-        embedded = repository_names(home, config.serve.repositories)
-    except MissingExtraError:
-        if wanted == "pypi-hosted":
-            raise
-        embedded = []
-    if wanted not in embedded:
-        shown = wanted.rpartition("@")[2]  # it may have been meant as a URL
-        known = [f"{name} ({repository.source})" for name, repository in sorted(config.repositories.items())]
-        known += [f"{name} (embedded in {home})" for name in embedded]
-        raise ConfigError(
-            f"There is no repository called {shown}.", hint=f"Known are: {', '.join(known)}; a URL will also do."
-        )
-    with embedded_publisher(home, wanted, config.serve.repositories) as publisher:
+    if wanted != DEFAULT_HOSTED and wanted not in embedded_names(config):
+        raise unknown_repository(wanted, config)
+    with embedded_publisher(config.home.value, wanted, config.serve.repositories) as publisher:
         yield publisher
 
 

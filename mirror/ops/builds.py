@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -37,6 +38,7 @@ from mirror.models import (
     Reporter,
     RequirementSet,
     Stage,
+    Target,
 )
 from mirror.ops.locked import Locked
 from mirror.resolver import Resolution
@@ -97,7 +99,6 @@ class Builds:
     ) -> None:
         self.building = building
         self.rules = rules
-        self.host = this_machine()
         #: Projects that were built, or of which a note tells how that went.
         self.used: set[NormalizedName] = set()
         self._index = index
@@ -109,6 +110,11 @@ class Builds:
         self._under_way: list[str] = []
         self._learned: dict[tuple[str, str], Learned | MetadataError] = {}
         self._wheels: dict[str, BuiltWheel] = {}
+
+    @cached_property
+    def host(self) -> Target:
+        """This machine, on which everything is built."""
+        return this_machine()
 
     def read(self, file: File) -> Metadata:
         """Metadata of *file*, built where nothing else tells and the user lets it."""

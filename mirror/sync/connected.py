@@ -58,7 +58,6 @@ def run_connected(
     number = next_number(settings.outbox, settings.name, BUNDLE, state.number)
     name = f"{settings.name}-{number:06}"
     path = settings.outbox / f"{name}{BUNDLE}"
-    before = _last_manifest(folder, state)
 
     def base(manifest: Manifest) -> Since | None:
         since = decision.base(manifest)
@@ -68,7 +67,7 @@ def run_connected(
         inputs = _inputs(settings, targets)
         packed = pack(inputs.wanted, targets, path, config, report, base=base, lock=inputs.lock)
     except ResolutionError as error:
-        if settings.on_failure == "stop" or before is None:
+        if settings.on_failure == "stop" or _last_manifest(folder, state) is None:
             raise
         say("warning", f"{error} The last good set stays in force.")
         outcome.message = "does not resolve now; the last good set stays in force"
@@ -85,11 +84,12 @@ def run_connected(
     else:
         kind = "a delta" if decision.since.carriers else "a full bundle"
         outcome.message = f"{'would write' if dry_run else 'wrote'} {name}, {kind}: {decision.why}"
-        say("info", "\n".join(summary(diff(before or Manifest(), manifest))))
+        changes = summary(diff(_last_manifest(folder, state) or Manifest(), manifest))
+        say("info", "\n".join(changes))
     if packed.written is not None and decision.since is not None:
         with BundleReader(path) as reader:
             reader.verify()
-        text = "\n".join([f"{name}: {kind}; {decision.why}.", "", *summary(diff(before or Manifest(), manifest))])
+        text = "\n".join([f"{name}: {kind}; {decision.why}.", "", *changes])
         write_whole(settings.outbox / f"{name}.txt", f"{text}\n".encode())
         write_whole(manifest_path(folder, number), manifest.to_bytes())
         state.number = number

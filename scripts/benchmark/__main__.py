@@ -10,20 +10,21 @@ import platform
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from measure import Medians, Sample, medians, run
+from measure import MIB, Medians, Results, medians, run, table
+from resolve import Pages, describe, peers, resolve_round
+from resolve import prepare as prepare_pages
 from servers import airgap_serve, delayed, find_nginx, nginx, pypiserver, sink
 from static_index import write_index
+from tools import AIRGAP, PIP, TWINE, Machine, clean, cpython, say
 
 SETS = {"web": "web.txt", "science": "science.txt", "services": "services.in", "bench": "bench.in"}
 PYTHONS = ("3.11", "3.12", "3.13")
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,11 @@ def main() -> None:
     requirements = Path("lockfiles/examples", SETS[options.set]).absolute()
     work = folder / "run"
     shutil.rmtree(work, ignore_errors=True)
-    mirror = Mirror(requirements, machines(options.targets), folder / f"{options.set}-{options.targets}")
     program = find_nginx()
+    if options.only == "resolve":
+        resolving(options, folder / "resolve", program, work)
+        return
+    mirror = Mirror(requirements, machines(options.targets), folder / f"{options.set}-{options.targets}")
     prepare(mirror)
     write_index(mirror.root, with_json=options.json_index)
     results = Results()
@@ -67,6 +71,22 @@ def main() -> None:
             say(f"push, run {number + 1} of {options.runs}")
             push_round(mirror, options.latency, work / "push", results)
     report(options, mirror, program, bundle_size, {job: medians(samples) for job, samples in results.samples.items()})
+    shutil.rmtree(work)
+
+
+def resolving(options: argparse.Namespace, folder: Path, program: str | None, work: Path) -> None:
+    if program is None:
+        sys.exit("bench: --only resolve needs nginx")
+    pages = Pages(folder)
+    prepare_pages(pages)
+    results = Results()
+    chosen: dict[str, dict[str, str]] = {}
+    with nginx(program, pages.root, work / "server") as port, delayed(port, options.latency) as near:
+        for number in range(options.runs):
+            say(f"resolve, run {number + 1} of {options.runs}")
+            chosen = resolve_round(pages, f"http://127.0.0.1:{near}/", work / "resolve", results)
+    describe(pages, options.runs, options.latency, chosen)
+    table({job: medians(samples) for job, samples in results.samples.items()}, peers())
     shutil.rmtree(work)
 
 
@@ -90,7 +110,11 @@ def parse() -> argparse.Namespace:
         help="hold every request back for so long (default: not at all)",
     )
     add("--json-index", action="store_true", help="PEP 691 pages and PEP 658 metadata besides HTML")
-    add("--only", choices=("pack", "push"), help="leave the other half out")
+    add(
+        "--only",
+        choices=("pack", "push", "resolve"),
+        help="one half; or, by itself, resolving bench.in beside uv and pip, for 1 and 20 targets (takes minutes)",
+    )
     add("--folder", type=Path, default=Path(".bench"), help="mirror and working files (default: .bench)")
     options = parser.parse_args()
     if options.targets > 1 and sys.platform != "linux":
@@ -103,7 +127,7 @@ def parse() -> argparse.Namespace:
 def machines(count: int) -> list[Machine]:
     if count == 1:
         return [Machine()]  # what both take for granted
-    return [machine(python, f"linux_{platform.machine()}") for python in PYTHONS]
+    return [cpython(python, f"linux_{platform.machine()}") for python in PYTHONS]
 
 
 def pack_command(mirror: Mirror, output: Path) -> list[str | Path]:
@@ -233,15 +257,10 @@ def report(
     print(f"CPython {platform.python_version()}, {os.cpu_count()} CPUs, {tools}; medians of {options.runs} run(s)")
     if bundle_size:
         print(f"bundle: {bundle_size / MIB:.1f} MiB")
-    print(f"\n{'job':<14}{'seconds':>9}{'min - max':>16}{'CPU s':>8}{'peak MiB':>10}  ratio")
-    peers = {"pack, cold": "pip download", "pack again": "pack, cold", "floor": "pip download"}
-    peers |= {"push": "twine upload", "push again": "push"}
-    peers |= {"push, sink": "twine, sink", "again, sink": "push, sink"}
-    for job, took in found.items():
-        spread = f"{took.fastest:.2f} - {took.slowest:.2f}"
-        peer = peers.get(job)
-        ratio = f"{took.seconds / found[peer].seconds:.2f} of {peer}" if peer else ""
-        print(f"{job:<14}{took.seconds:>9.2f}{spread:>16}{took.cpu:>8.2f}{took.peak / MIB:>10.0f}  {ratio}".rstrip())
+    peers = {"pack, cold": ("pip download",), "pack again": ("pack, cold",), "floor": ("pip download",)}
+    peers |= {"push": ("twine upload",), "push again": ("push",)}
+    peers |= {"push, sink": ("twine, sink",), "again, sink": ("push, sink",)}
+    table(found, peers)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
+
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,17 @@ def medians(samples: Sequence[Sample]) -> Medians:
     cpu = statistics.median(sample.cpu for sample in samples)
     peak = max(sample.peak for sample in samples)
     return Medians(statistics.median(seconds), min(seconds), max(seconds), cpu, peak)
+
+
+def table(found: Mapping[str, Medians], peers: Mapping[str, Sequence[str]]) -> None:
+    """Print a row for each job, with its ratio to each of its peers."""
+    width = max(map(len, found)) + 2
+    print(f"\n{'job':<{width}}{'seconds':>9}{'min - max':>18}{'CPU s':>8}{'peak MiB':>10}  ratio")
+    for job, took in found.items():
+        spread = f"{took.fastest:.2f} - {took.slowest:.2f}"
+        ratios = (f"{took.seconds / found[peer].seconds:.2f} of {peer}" for peer in peers.get(job, ()))
+        figures = f"{took.seconds:>9.2f}{spread:>18}{took.cpu:>8.2f}{took.peak / MIB:>10.0f}"
+        print(f"{job:<{width}}{figures}  {'; '.join(ratios)}".rstrip())
 
 
 def run(command: Sequence[str | Path], environ: dict[str, str], *, stdout: Path | None = None) -> Sample:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -51,7 +50,9 @@ def write_pages(root: Path, project: str, url: str, page: str) -> dict[str, str]
         if filename.endswith(".whl"):
             file["core-metadata"] = True
         files.append(file)
-    head = f"<!DOCTYPE html>\n<html><head><title>Links for {project}</title></head><body>\n<h1>Links for {project}</h1>\n"
+    head = (
+        f"<!DOCTYPE html>\n<html><head><title>Links for {project}</title></head><body>\n<h1>Links for {project}</h1>\n"
+    )
     _write(root / "html" / "simple" / project / "index.html", f"{head}{''.join(links)}</body></html>\n")
     document = {"meta": {"api-version": "1.0"}, "name": project, "files": files}
     _write(root / "json" / "simple" / project / "index.json", json.dumps(document))
@@ -60,7 +61,7 @@ def write_pages(root: Path, project: str, url: str, page: str) -> dict[str, str]
 
 def promise_metadata(root: Path) -> None:
     """Have every JSON page promise the metadata files that are there (PEP 658), with their digests, and no others."""
-    for page in json_pages(root):
+    for page in root.glob("json/simple/*/index.json"):
         document = json.loads(page.read_text("utf-8"))
         for file in document["files"]:
             metadata = root / f"{unquote(file['url'])}.metadata".lstrip("/")
@@ -68,10 +69,6 @@ def promise_metadata(root: Path) -> None:
             if metadata.is_file():
                 file["core-metadata"] = {"sha256": hashlib.sha256(metadata.read_bytes()).hexdigest()}
         _write(page, json.dumps(document))
-
-
-def json_pages(root: Path) -> Iterator[Path]:
-    return root.glob("json/simple/*/index.json")
 
 
 def _write(path: Path, text: str) -> None:

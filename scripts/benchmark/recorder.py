@@ -25,6 +25,7 @@ from mirror.ops.connect import net_settings
 from mirror.urls import with_slash
 
 ACCEPT = "application/vnd.pypi.simple.v1+html, text/html;q=0.5"
+JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 INDEXES = ("html", "json")
 
 
@@ -77,7 +78,7 @@ class Recorder:
 
 class Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    extensions_map = {".json": "application/vnd.pypi.simple.v1+json", ".html": "text/html", "": "application/zip"}
+    extensions_map = {".json": JSON_TYPE, ".html": "text/html", "": "application/zip"}  # noqa: RUF012 - as its base
 
     def __init__(self, *args: object, recorder: Recorder, directory: Path) -> None:
         self._recorder = recorder
@@ -91,12 +92,19 @@ class Handler(SimpleHTTPRequestHandler):
         """Say nothing: a tool that gets no answer says so itself."""
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Tools hang up on what they turn out not to need; anything else is worth a trace."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as the server calls it
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     config = load()
     with Client(net_settings(config), CredentialStore(config)) as client:
         recorder = Recorder(folder, config.index_url.value, client)
-        with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, recorder=recorder, directory=folder)) as server:
+        with Server(("127.0.0.1", 0), partial(Handler, recorder=recorder, directory=folder)) as server:
             print(server.server_port, flush=True)
             threading.Thread(target=server.serve_forever, daemon=True).start()
             sys.stdin.read()

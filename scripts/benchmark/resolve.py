@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -11,21 +12,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
+from measure import MIB, Results, Sample, run
 from packaging.utils import canonicalize_name
-
-from measure import Results, Sample, run
-from pages import json_pages
-from tools import AIRGAP, PIP, UV, Machine, clean, machine, say
+from tools import AIRGAP, PIP, UV, Machine, clean, cpython, say
 
 REQUIREMENTS = Path("lockfiles/examples/bench.in")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 PLATFORMS = ("linux_x86_64", "linux_aarch64", "win_amd64", "macosx_14_0_arm64")
-MATRIX = tuple(machine(python, platform) for python, platform in product(PYTHONS, PLATFORMS))
+MATRIX = tuple(cpython(python, platform) for python, platform in product(PYTHONS, PLATFORMS))
 KINDS = ("html", "json")
-MIB = 2**20
+
+#: What each command took, and the versions chosen for one of the machines.
+Chosen = tuple[list[Sample], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -74,39 +76,42 @@ def recorder(folder: Path) -> Iterator[int]:
 
 
 def resolve_round(pages: Pages, base: str, folder: Path, results: Results) -> dict[str, dict[str, str]]:
-    """Run every job once, each with empty caches; return what each chose for this machine, by job."""
+    """Run every job once, each with empty caches; return what each chose for one machine, by job.
+
+    Only the first round has pip choose for all machines: that takes minutes, and is a sum of many runs as it is.
+    """
     chosen: dict[str, dict[str, str]] = {}
     for kind, machines in (("html", (Machine(),)), ("json", (Machine(),)), ("json", MATRIX)):
         index = f"{base}{kind}/simple/"
         name = kind.upper() if len(machines) == 1 else f"{len(machines)} targets"
         for tool in (airgap, uv, pip):
+            job = f"{tool.__name__}, {name}"
+            if tool is pip and machines is MATRIX and job in results.samples:
+                continue
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             parts, pins = tool(pages.requirements(machines), machines, index, folder)
-            results.add(f"{tool.__name__}, {name}", *parts)
-            chosen[f"{tool.__name__}, {name}"] = pins
+            results.add(job, *parts)
+            chosen[job] = pins
     shutil.rmtree(folder)
     return chosen
 
 
-def airgap(
-    requirements: Path, machines: Sequence[Machine], index: str, folder: Path
-) -> tuple[list[Sample], dict[str, str]]:
+def airgap(requirements: Path, machines: Sequence[Machine], index: str, folder: Path) -> Chosen:
     """One run for all machines."""
     targets = [word for machine in machines for word in machine.airgap]
-    command = [AIRGAP, "pack", requirements, "--dry-run", "--only-binary", ":all:", *targets, "--index-url", index]
+    command: list[str | Path] = [AIRGAP, "pack", requirements, "--dry-run", "--only-binary", ":all:"]
+    command += [*targets, "--index-url", index, "--quiet", "--json"]
     listing = folder / "listing.json"
     environ = clean(folder, AIRGAP_CACHE=str(folder / "cache"))
-    samples = [run([*command, "--quiet", "--json"], environ, stdout=listing)]
+    samples = [run(command, environ, stdout=listing)]
     return samples, next(iter(json.loads(listing.read_text("utf-8"))["targets"].values()))["pins"]
 
 
-def uv(
-    requirements: Path, machines: Sequence[Machine], index: str, folder: Path
-) -> tuple[list[Sample], dict[str, str]]:
+def uv(requirements: Path, machines: Sequence[Machine], index: str, folder: Path) -> Chosen:
     """One run for each machine, the later ones with the cache that the first one filled."""
-    command = [UV, "pip", "compile", "--only-binary", ":all:", "--python", sys.executable, "--no-python-downloads"]
-    command += ["--no-header", "--no-annotate", "--quiet", "--default-index", index]
+    command: list[str | Path] = [UV, "pip", "compile", "--only-binary", ":all:", "--python", sys.executable]
+    command += ["--no-python-downloads", "--no-header", "--no-annotate", "--quiet", "--default-index", index]
     environ = clean(folder, UV_CACHE_DIR=str(folder / "cache"))
     listing = folder / "listing.txt"
     samples = [run([*command, *machine.uv, requirements], environ, stdout=listing) for machine in machines]
@@ -114,9 +119,7 @@ def uv(
     return samples, dict(line.split(" ")[0].split("==", 1) for line in lines)
 
 
-def pip(
-    requirements: Path, machines: Sequence[Machine], index: str, folder: Path
-) -> tuple[list[Sample], dict[str, str]]:
+def pip(requirements: Path, machines: Sequence[Machine], index: str, folder: Path) -> Chosen:
     """One run for each machine."""
     listing = folder / "listing.json"
     command = [*PIP, "install", "--dry-run", "--ignore-installed", "--no-cache-dir", "--only-binary", ":all:"]
@@ -129,5 +132,35 @@ def pip(
     return samples, {canonicalize_name(entry["name"]): entry["version"] for entry in metadata}
 
 
-def describe(pages: Pages, chosen: dict[str, dict[str, str]]) -> None:
-    """Say what is compared."""
+def describe(pages: Pages, runs: int, latency: float, chosen: dict[str, dict[str, str]]) -> None:
+    """Say what is compared, and whether all chose the same."""
+    lengths = [page.stat().st_size for page in pages.root.glob("html/simple/*/index.html")]
+    wheels = [path.stat().st_size for path in pages.root.glob("**/*.whl")]
+    size = f"{len(lengths)} projects' whole pages, {sum(lengths) / MIB:.0f} MiB of HTML"
+    delay = f"{latency:g} ms added to every request by a proxy" if latency else "no delay added"
+    tools = ", ".join(f"{name} {version(name)}" for name in ("pip", "uv"))
+    print(f"resolving {REQUIREMENTS.name}, unpinned, wheels only; {size}; empty caches; nginx, {delay}")
+    print("commands: airgap pack --dry-run; uv pip compile; pip install --dry-run --ignore-installed --no-cache-dir")
+    print(
+        f"HTML: without PEP 658; airgap and uv read wheels by ranges, pip downloads them, {sum(wheels) / MIB:.0f} MiB"
+    )
+    print("JSON: PEP 691, with PEP 658 metadata of the wheels that any of them asked for; no wheel is downloaded")
+    print(
+        f"{len(MATRIX)} targets: CPython {PYTHONS[0]} to {PYTHONS[-1]} x {', '.join(PLATFORMS)}, on JSON, without "
+        "uvicorn's extra;\n  airgap in one run, uv and pip once for each (uv's cache is empty for the first only, pip "
+        "judges markers for this machine)"
+    )
+    count = f"medians of {runs} run(s), pip on {len(MATRIX)} targets of 1"
+    print(f"CPython {platform.python_version()}, {os.cpu_count()} CPUs, {tools}; {count}")
+    for kind in KINDS:
+        ours = chosen[f"airgap, {kind.upper()}"]
+        for tool in ("uv", "pip"):
+            theirs = chosen[f"{tool}, {kind.upper()}"]
+            differ = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+            shown = f"differs from {tool} in {', '.join(differ)}" if differ else f"the same as {tool}"
+            print(f"{kind.upper()}: airgap chose {len(ours)} versions, {shown}")
+
+
+def peers() -> dict[str, tuple[str, ...]]:
+    names = (*map(str.upper, KINDS), f"{len(MATRIX)} targets")
+    return {f"airgap, {name}": (f"uv, {name}", f"pip, {name}") for name in names}

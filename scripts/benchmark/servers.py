@@ -26,6 +26,8 @@ http {{
   server {{
     listen 127.0.0.1:{port}; root "{root}";
     location /simple/ {{ try_files "${{uri}}index.$page" "${{uri}}index.html" =404; }}
+    location /html/simple/ {{ try_files "${{uri}}index.html" =404; }}
+    location /json/simple/ {{ try_files "${{uri}}index.json" =404; }}
   }}
 }}
 """

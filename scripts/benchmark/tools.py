@@ -22,7 +22,7 @@ class Machine:
     uv: tuple[str, ...] = ()
 
 
-def machine(python: str, platform: str) -> Machine:
+def cpython(python: str, platform: str) -> Machine:
     """CPython *python* on *platform*: ``win_amd64``, ``macosx_14_0_arm64``, or ``linux_x86_64`` with a glibc 2.28."""
     system, _, arch = platform.partition("_")
     tags = [platform]
