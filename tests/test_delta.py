@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from mirror.bundle import (
     unpack,
     write_bundle,
 )
+from mirror.cli.unpack import unpack as unpack_command
 from mirror.cli.verify import verify
 from mirror.errors import BundleError, ConflictError
 from mirror.models import Event
@@ -28,12 +31,14 @@ from mirror.push.receipt import Receipt, State
 from mirror.push.run import UnmetNeedsError, push
 from mirror.serve import embedded_publisher
 from mirror.store import Store
+from mirror.targets import named_target
 from tests.bundle_support import Wanted, contents, make_content, small
 from tests.push_support import read_metadata
-from tests.wheelhouse import make_wheel
+from tests.wheelhouse import core_metadata, make_wheel
 
 ALPHA, BETA, BETA_2 = make_wheel("alpha", requires=["beta"]), make_wheel("beta"), make_wheel("beta", "2.0")
 OLD = [Wanted(ALPHA, requires=["beta"]), Wanted(BETA)]
+PLATFORMS = ("manylinux_2_28_x86_64", "win_amd64")
 NEW = [Wanted(ALPHA, requires=["beta"]), Wanted(BETA_2)]
 
 
@@ -240,6 +245,67 @@ def test_verify_together_with_what_it_builds_on(tmp_path: Path, full: Written, d
         complete(reader.manifest, [base], tmp_path / "out/packages")
     assert (tmp_path / "out/packages" / ALPHA.filename).read_bytes() == ALPHA.data
     assert not (tmp_path / "out/packages" / BETA.filename).exists()
+
+
+def test_unpack_a_delta_together_with_what_it_builds_on(tmp_path: Path, full: Written, delta: Written) -> None:
+    def run(name: str, *bases: Path) -> Result:
+        given = [argument for base in bases for argument in ("--base", str(base))]
+        return CliRunner().invoke(unpack_command, [str(delta.path), str(tmp_path / name), *given])
+
+    done = run("out", full.path)
+    assert done.exit_code == 0
+    assert "A delta" not in done.output
+    packages = tmp_path / "out/packages"
+    assert {path.name: path.read_bytes() for path in packages.iterdir()} == {
+        ALPHA.filename: ALPHA.data,
+        f"{ALPHA.filename}.metadata": ALPHA.metadata,
+        BETA_2.filename: BETA_2.data,
+        f"{BETA_2.filename}.metadata": BETA_2.metadata,
+    }
+    refused = run("other", delta.path)
+    assert isinstance(refused.exception, BundleError)
+    assert "full (identity" in refused.exception.hint
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"store", "out"}
+
+
+def test_a_delta_of_one_project_in_145_is_its_files_and_little_else(tmp_path: Path, store: Store) -> None:
+    made = random.Random(145)
+    names = [f"project-{number}" for number in range(145)]
+    everywhere = [named_target(f"cp3{minor}-{platform}") for minor in (11, 12) for platform in PLATFORMS]
+
+    def wanted(name: str, version: str) -> list[Wanted]:
+        requires = made.sample(names, 4)
+        described = core_metadata(name, version, requires=requires, description=f"What {name} is for. " * 200)
+        path = ["requirements.txt asks for it", *(f"{each} 1.0" for each in requires)]
+        return [
+            Wanted(
+                make_wheel(
+                    name,
+                    version,
+                    tag=f"cp3{minor}-cp3{minor}-{platform}",
+                    metadata=described,
+                    files={"module.py": made.randbytes(10_000)},
+                ),
+                [each.name for each in everywhere if each.name == f"cp3{minor}-{platform}"],
+                requires,
+                path,
+            )
+            for minor in (11, 12)
+            for platform in PLATFORMS
+        ]
+
+    old = {name: wanted(name, "1.0") for name in names}
+    before = write(
+        tmp_path, "before", make_content(store, chain.from_iterable(old.values()), targets=everywhere), store
+    )
+    new = wanted(names[70], "2.0")
+    after = make_content(store, chain.from_iterable({**old, names[70]: new}.values()), targets=everywhere)
+    delta = write(tmp_path, "after", after, store, read_since(before.path))
+    with BundleReader(delta.path) as reader:
+        reader.verify()
+        assert len(reader.manifest.files) == 145 * len(everywhere)
+        assert {file.sha256 for file in reader.manifest.carried} == {each.built.sha256 for each in new}
+    assert delta.path.stat().st_size <= sum(len(each.built.data) for each in new) + 100_000
 
 
 def test_what_is_no_base_is_refused(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def test_connection_refused_and_unknown_host_say_so() -> None:
         with pytest.raises(NetworkError, match="can't connect") as caught:
             client.get(f"http://bob:hunter2@127.0.0.1:{closed_port()}/simple/")
         assert caught.value.retryable
+        assert "airgap doctor" in caught.value.hint
         assert "hunter2" not in str(caught.value)
 
 

@@ -464,17 +464,24 @@ class _Slice(io.RawIOBase):
         return data
 
 
-def unpack(reader: BundleReader, folder: Path, report: Reporter = silent) -> None:
+def unpack(
+    reader: BundleReader,
+    folder: Path,
+    report: Reporter = silent,
+    *,
+    complete: Callable[[Path], object] | None = None,
+) -> None:
     """Unpack everything into *folder*, which must not exist or be empty; it appears only when all of it is verified.
 
-    The result works as ``--find-links FOLDER/packages`` and as ``--index-url file://FOLDER/simple``. Raises a
+    The result works as ``--find-links FOLDER/packages`` and as ``--index-url file://FOLDER/simple``; that of a delta,
+    where *complete* puts the files that it leaves out into the folder ``packages`` that it is called with. Raises a
     UsageError where *folder* is in use, a BundleError where the bundle is wrong, a StorageError where the disk is.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder.", hint="Name one that does not exist yet.")
     manifest = reader.manifest
     report(Event("begin", Stage.READ, items=len(manifest.carried), bytes=sum(file.size for file in manifest.carried)))
-    if manifest.expected:
+    if manifest.expected and complete is None:
         text = f"A delta: {len(manifest.expected)} of the {len(manifest.files)} files that it names are not in it."
         report(Event("warning", Stage.READ, text))
     with _disk(folder):
@@ -490,6 +497,8 @@ def unpack(reader: BundleReader, folder: Path, report: Reporter = silent) -> Non
                     _copy(stream, target)
             carried = manifest.project_sections
             _run([_unpacking(reader, project, temporary / "packages", report) for project in carried], 2)
+            if complete is not None:
+                complete(temporary / "packages")
             if folder.exists():
                 folder.rmdir()
             temporary.rename(folder)

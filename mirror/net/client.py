@@ -396,6 +396,9 @@ def _extent(answer: httpx.Response, position: int, shown: str) -> tuple[int, int
     return 0, int(length) if length.isdecimal() else None
 
 
+_EXAMINE = "Check host, port and proxy; 'airgap doctor' looks at each of them."
+
+
 def _translate(error: Exception, shown: str, host: str, timeout: float) -> Exception:
     refused = tls.find(error)
     if refused is not None:
@@ -408,7 +411,7 @@ def _translate(error: Exception, shown: str, host: str, timeout: float) -> Excep
                 status=407,
                 hint="Put the proxy's credentials into --proxy or HTTPS_PROXY as http://user:password@host:port.",
             )
-        return Transient(NetworkError(f"{shown}: the proxy can't connect ({error}).", retryable=True))
+        return Transient(NetworkError(f"{shown}: the proxy can't connect ({error}).", hint=_EXAMINE, retryable=True))
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
         return UsageError(f"{shown} is not a URL that can be fetched.")
     if isinstance(error, httpx.LocalProtocolError):
@@ -417,9 +420,9 @@ def _translate(error: Exception, shown: str, host: str, timeout: float) -> Excep
     if isinstance(error, httpx.DecodingError):
         return NetworkError(f"{shown}: the answer's compression is damaged.")
     if isinstance(error, httpx.TimeoutException):
-        return Transient(NetworkError(f"{shown}: no answer within {timeout:g} seconds.", retryable=True))
+        return Transient(NetworkError(f"{shown}: no answer within {timeout:g} seconds.", hint=_EXAMINE, retryable=True))
     if isinstance(error, httpx.ConnectError):
-        return Transient(NetworkError(f"{shown}: can't connect ({error}).", retryable=True))
+        return Transient(NetworkError(f"{shown}: can't connect ({error}).", hint=_EXAMINE, retryable=True))
     return Transient(
         NetworkError(f"{shown}: the connection broke ({str(error) or type(error).__name__}).", retryable=True)
     )

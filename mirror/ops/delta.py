@@ -72,25 +72,27 @@ def check_bases(manifest: Manifest, bases: Iterable[Manifest]) -> None:
 
 
 def complete(manifest: Manifest, bases: Sequence[BundleReader], packages: Path) -> None:
-    """Put the files that the delta *manifest* expects beside its own in *packages*, from *bases*, each verified.
+    """Put what the delta *manifest* expects beside its own files in *packages*, from *bases*, each file verified.
 
-    Raises a BundleError where they do not hold all of them.
+    Raises a BundleError where they do not hold all of it.
     """
     check_bases(manifest, [base.manifest for base in bases])
     wanted = {(file.filename, file.sha256) for file in manifest.expected}
     for base in bases:
-        for project in base.manifest.project_sections:
-            names = {
-                file.filename: (file.filename, file.sha256)
-                for file in base.manifest.carried_of(project)
-                if (file.filename, file.sha256) in wanted
-            }
-            if names:
-                with tempfile.TemporaryDirectory(dir=packages) as folder:
+        found = {file.filename for file in base.manifest.carried if (file.filename, file.sha256) in wanted}
+        wanted -= {(file.filename, file.sha256) for file in base.manifest.carried}
+        documents = {f"packages/{name}.metadata" for name in found}
+        with tempfile.TemporaryDirectory(prefix=".", dir=packages) as folder:
+            for project in base.manifest.project_sections:
+                if any(file.filename in found for file in base.manifest.carried_of(project)):
                     for path in base.spool(project, Path(folder)):
-                        if path.name in names:
+                        if path.name in found:
                             path.rename(packages / path.name)
-                wanted.difference_update(names.values())
+                        else:
+                            path.unlink()
+            for name, stream in base.members():
+                if name in documents:
+                    (packages / name.rpartition("/")[2]).write_bytes(stream.read())
 
 
 def bundle_name(path: Path) -> str:
