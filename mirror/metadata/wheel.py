@@ -63,12 +63,8 @@ def read_wheel_metadata(read_at: ReadAt, size: int, filename: str) -> bytes:
     if parts is None or not parts.is_wheel:
         raise MetadataError(f"{filename!r} is not the name of a wheel (PEP 427).")
 
-    def wanted(name: bytes) -> bool:
-        folder, slash, rest = name.partition(b"/")
-        return bool(slash) and rest == b"METADATA" and folder.endswith(b".dist-info")
-
     try:
-        found = [entry for entry in _entries(read_at, size) if wanted(entry.name)]
+        found = [entry for entry in _entries(read_at, size, b".dist-info/METADATA") if entry.name.count(b"/") == 1]
         folders = [entry.name.partition(b"/")[0].decode("utf-8", "replace") for entry in found]
         mine = [entry for entry, folder in zip(found, folders, strict=True) if _belongs(folder, *parts[:2])]
         if len(found) == len(mine) == 1:
@@ -110,8 +106,8 @@ def _belongs(folder: str, project: str, version: str) -> bool:
         return found == version
 
 
-def _entries(read_at: ReadAt, size: int) -> Iterator[_Entry]:
-    """Walk the central directory."""
+def _entries(read_at: ReadAt, size: int, ending: bytes = b"") -> Iterator[_Entry]:
+    """Walk the central directory, all of it, and yield the members whose names have this *ending*."""
     count, start, length, shift = _directory(read_at, size)
     directory = _exactly(read_at, start, length, size)
     position = 0
@@ -127,6 +123,8 @@ def _entries(read_at: ReadAt, size: int) -> Iterator[_Entry]:
         after_name = position + name_length
         name, extra = directory[position:after_name], directory[after_name : after_name + extra_length]
         position = after_name + extra_length + comment_length
+        if not name.endswith(ending):
+            continue
         if 0xFFFFFFFF in (packed, unpacked, offset):
             unpacked, packed, offset = _wide(extra, unpacked, packed, offset)
         yield _Entry(name, flags, method, crc, packed, unpacked, offset + shift)

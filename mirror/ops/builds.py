@@ -113,7 +113,7 @@ class Builds:
 
     @cached_property
     def host(self) -> Target:
-        """This machine, on which everything is built."""
+        """The machine that everything is built on."""
         return this_machine()
 
     def read(self, file: File) -> Metadata:
