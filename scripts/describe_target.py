@@ -19,17 +19,18 @@ import struct
 import subprocess
 import sys
 import sysconfig
+from typing import Any, Dict, List, Optional
 
 FORMAT = 1
 
 
-def implementation():
+def implementation() -> str:
     """The abbreviation that wheel tags begin with (PEP 425)."""
     name = sys.implementation.name
     return {"cpython": "cp", "pypy": "pp"}.get(name, name)
 
 
-def is_debug():
+def is_debug() -> bool:
     configured = sysconfig.get_config_var("Py_DEBUG")
     if configured is not None:
         return bool(configured)
@@ -38,7 +39,7 @@ def is_debug():
     return hasattr(sys, "gettotalrefcount") or "_d.pyd" in EXTENSION_SUFFIXES
 
 
-def abis():
+def abis() -> List[str]:
     """The ABIs of extension modules that this interpreter loads, its own first."""
     if implementation() != "cp":
         suffix = sysconfig.get_config_var("EXT_SUFFIX") or ""
@@ -53,7 +54,7 @@ def abis():
     return [version + threads + debug] + ([version + threads] if debug else [])
 
 
-def glibc():
+def glibc() -> Optional[str]:
     """The version of glibc that this process runs on, such as 2.28; None where it is another C library."""
     try:
         text = os.confstr("CS_GNU_LIBC_VERSION")
@@ -68,10 +69,10 @@ def glibc():
     except (ImportError, OSError, AttributeError, TypeError):
         return None
     version.restype = ctypes.c_char_p
-    return version().decode("ascii")
+    return str(version().decode("ascii"))
 
 
-def musl(pattern="/lib/ld-musl-*.so.1"):
+def musl(pattern: str = "/lib/ld-musl-*.so.1") -> Optional[str]:
     """The version of musl, which its loader prints where it is called without arguments; None where there is none."""
     for loader in sorted(glob.glob(pattern)):  # noqa: PTH207  # an absolute pattern
         process = subprocess.Popen([loader], stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
@@ -81,7 +82,7 @@ def musl(pattern="/lib/ld-musl-*.so.1"):
     return None
 
 
-def macos():
+def macos() -> str:
     """The release of macOS; a Python that was built on an old one must be told not to hide it."""
     version = platform.mac_ver()[0]
     if version.startswith("10.16"):
@@ -93,7 +94,7 @@ def macos():
     return version
 
 
-def markers():
+def markers() -> Dict[str, str]:
     """The environment that markers are evaluated in (PEP 508)."""
     version = sys.implementation.version
     full = "{}.{}.{}".format(*version[:3])
@@ -114,7 +115,7 @@ def markers():
     }
 
 
-def describe():
+def describe() -> Dict[str, Any]:
     """Everything, as one document."""
     system = platform.system()
     libc = {"glibc": glibc()} if system == "Linux" else {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,28 +23,82 @@ from mirror.targets import named_target
 from tests.wheelhouse import Built, make_wheel
 
 TARGET = "cp312-manylinux_2_28_x86_64"
-# Audit events come before what they tell of: the process ends with the file not yet opened, moved or deleted.
+# A process that has everything imported and forks a child for every line that asks for one: a round in a process of
+# its own, without an interpreter's start. Audit events come before what they tell of: the child ends with the file not
+# yet opened, moved or deleted.
 _HARMED = """
-import os, resource, signal, sys
-folder, kill_at, largest = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-del sys.argv[1:4]
-touched = 0
-def hook(event, arguments):
-    global touched
-    if event in ("open", "os.rename", "os.remove", "os.mkdir") and str(arguments[0]).startswith(folder):
-        touched += 1
-        if touched == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+import gc, importlib, json, os, pkgutil, resource, signal, sys
+import mirror
+for module in pkgutil.walk_packages(mirror.__path__, "mirror."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 from mirror.cli import main
-if largest:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-sys.addaudithook(hook)
-main()
+gc.freeze()
+
+def run(order, said):
+    touched = 0
+    def hook(event, arguments):
+        nonlocal touched
+        if event in ("open", "os.rename", "os.remove", "os.mkdir") and str(arguments[0]).startswith(order["folder"]):
+            touched += 1
+            if touched == order["kill_at"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+    os.chdir(order["cwd"])
+    os.environ.update(order["environ"])
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    if order["largest_file"]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"],) * 2)
+    sys.addaudithook(hook)
+    sys.argv[1:] = ["sync", "plant"]
+    main()
+
+for line in sys.stdin:
+    heard, said = os.pipe()  # a file of what it says would meet the limit of the others
+    child = os.fork()
+    if not child:
+        try:
+            run(json.loads(line), said)
+        except SystemExit as ended:
+            sys.stderr.flush()
+            os._exit(ended.code or 0)  # a round is over; what the interpreter does on its way out is no part of it
+    os.close(said)
+    with open(heard, "rb") as stream:
+        log = stream.read().decode()
+    _, status = os.waitpid(child, 0)
+    print(json.dumps([os.waitstatus_to_exitcode(status), log]), flush=True)
 """
 
 
+class Nursery:
+    """Rounds as processes of their own, which may be killed; see above."""
+
+    def __init__(self) -> None:
+        environ = {**os.environ, "PYTHONPATH": str(Path(mirror.__file__).parent.parent)}
+        code = [sys.executable, "-c", _HARMED]
+        self._process = subprocess.Popen(code, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Nursery:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def run(self, order: Mapping[str, object]) -> tuple[int, str]:
+        """The exit code of one child, negative for a signal, and what it said."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        code, log = json.loads(self._process.stdout.readline())
+        return code, log
+
+
+named = functools.cache(named_target)
+
+
 def targets(names: Sequence[str]) -> tuple[Target, ...]:
-    return tuple(named_target(name) for name in names)
+    return tuple(named(name) for name in names)
 
 
 @dataclass
@@ -104,6 +159,7 @@ class World:
         self.folder = folder
         self.index = Index(folder / "index")
         self.log: list[tuple[str, str]] = []
+        self._configs: dict[tuple[str, str], Config] = {}
         inbox = 'inbox = "in"' if receipts else ""
         for side, text in (
             ("connected", f'requirements = ["*.in"]\ntargets = ["{TARGET}"]\n{inbox}\n{connected}'),
@@ -121,12 +177,15 @@ class World:
 
     def config(self, side: str) -> Config:
         folder = self.folder / side
-        return load(
-            environ={"HOME": str(folder), "PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": self.index.url},
-            overrides=Overrides(home=folder / "home", cache=folder / "cache"),
-            airgap_toml=folder / "airgap.toml",
-            cwd=folder,
-        )
+        key = side, (folder / "airgap.toml").read_text(encoding="utf-8")
+        if key not in self._configs:
+            self._configs[key] = load(
+                environ={"HOME": str(folder), "PIP_CONFIG_FILE": "/dev/null", "PIP_INDEX_URL": self.index.url},
+                overrides=Overrides(home=folder / "home", cache=folder / "cache"),
+                airgap_toml=folder / "airgap.toml",
+                cwd=folder,
+            )
+        return self._configs[key]
 
     def run(self, side: str, *, full: bool = False, dry_run: bool = False) -> Outcome:
         config = self.config(side)
@@ -141,26 +200,29 @@ class World:
             dry_run=dry_run,
         )
 
-    def run_harmed(self, side: str, *, kill_at: int = 0, largest_file: int = 0) -> int:
+    def run_harmed(self, side: str, nursery: Nursery, *, kill_at: int = 0, largest_file: int = 0) -> int:
         """Run a round as a process of its own and return its exit code.
 
         SIGKILL ends it when it touches a file for the *kill_at*-th time; no file may grow beyond *largest_file* bytes,
         which is how a full disk looks from here.
         """
         folder = self.folder / side
-        environ = {
-            **os.environ,
-            "HOME": str(folder),
-            "AIRGAP_HOME": str(folder / "home"),
-            "AIRGAP_CACHE": str(folder / "cache"),
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_INDEX_URL": self.index.url,
-            "PYTHONPATH": str(Path(mirror.__file__).parent.parent),
+        order = {
+            "folder": str(folder),
+            "cwd": str(folder),
+            "environ": {
+                "HOME": str(folder),
+                "AIRGAP_HOME": str(folder / "home"),
+                "AIRGAP_CACHE": str(folder / "cache"),
+                "PIP_CONFIG_FILE": os.devnull,
+                "PIP_INDEX_URL": self.index.url,
+            },
+            "kill_at": kill_at,
+            "largest_file": largest_file,
         }
-        code = [sys.executable, "-c", _HARMED, str(self.folder), str(kill_at), str(largest_file)]
-        done = subprocess.run([*code, "sync", "plant"], cwd=folder, env=environ, capture_output=True, check=False)
-        self.log.append(("info", done.stderr.decode()))
-        return done.returncode
+        code, log = nursery.run(order)
+        self.log.append(("info", log))
+        return code
 
     def path(self, side: str, box: str) -> Path:
         return self.folder / side / box

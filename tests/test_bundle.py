@@ -279,6 +279,25 @@ def test_two_writers_of_one_bundle_do_not_mix(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a Linux device")
+@pytest.mark.skipif(sys.platform == "win32", reason="resource limits")
+@pytest.mark.parametrize("missing", [1, 20, 60])
+def test_a_disk_that_takes_only_part_of_the_last_bytes(tmp_path: Path, missing: int) -> None:
+    import resource
+
+    store, content = small(tmp_path)
+    path = tmp_path / "bundle.tar.zst"
+    size = write_bundle(path, content, store).size
+    path.unlink()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, before[1]))
+    try:
+        with pytest.raises(StorageError, match="File too large"):
+            write_bundle(path, content, store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [each for each in tmp_path.iterdir() if each.is_file()]
+
+
 def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
     store, content = small(tmp_path)
     (tmp_path / ".bundle.tar.zst.part").symlink_to("/dev/full")

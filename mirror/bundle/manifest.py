@@ -204,7 +204,7 @@ class Manifest:
             files=fields.items("files", _read_file),
             members=fields.items("members", _read_member),
             version=fields.integer("version"),
-            since=fields.mapping("since") if "since" in document else {},
+            since=fields.mapping("since") if fields.has("since") else {},
         )
         fields.done()
         manifest.check()
@@ -374,8 +374,7 @@ def _check_unique(paths: Iterable[str]) -> None:
             raise BundleError(f"The manifest names {path} twice.", hint=f"The other one is {other}.")
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+_dump = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _file_document(file: BundledFile) -> dict[str, object]:
@@ -471,10 +470,13 @@ def _read_target(fields: _Fields) -> BundledTarget:
 
 
 class _Fields:
-    """One JSON object, read strictly: every field once, of its type, and none that nobody asked for."""
+    """One JSON object, read strictly: every field once, of its type, and none that nobody asked for.
 
-    def __init__(self, values: Mapping[str, object], where: str) -> None:
-        self._values = dict(values)
+    What was read is taken out of *values*, so that a large manifest is not in memory twice.
+    """
+
+    def __init__(self, values: dict[str, object], where: str) -> None:
+        self._values = values
         self._where = where
 
     def error(self, key: str, problem: str) -> BundleError:
@@ -517,7 +519,7 @@ class _Fields:
         value = self._take(key)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise self.error(key, "is not a list of texts")
-        return tuple(self._clean(key, item) for item in value)
+        return tuple([self._clean(key, item) for item in value])
 
     def mapping(self, key: str) -> dict[str, str]:
         return self._mapping(key, self._take(key))
@@ -537,7 +539,9 @@ class _Fields:
         value = self._take(key)
         if not isinstance(value, list):
             raise self.error(key, "is not a list")
-        return tuple(self._read(read, item, f"{key}[{position}]") for position, item in enumerate(value))
+        count = len(value)
+        value.reverse()
+        return tuple([self._read(read, value.pop(), f"{key}[{position}]") for position in range(count)])
 
     def done(self) -> None:
         for key in self._values:

@@ -48,7 +48,8 @@ def padding(size: int) -> int:
 
 def member_size(path: str, size: int) -> int:
     """Return how many bytes the member takes in the archive, headers and padding included."""
-    return len(header(path, size)) + size + padding(size)
+    plain = path.isascii() and len(path) <= _NAME_BYTES and size <= _MAX_OCTAL_SIZE
+    return (BLOCK if plain else len(header(path, size))) + size + padding(size)
 
 
 def describe(data: bytes) -> tuple[str, str, int] | None:

@@ -119,7 +119,9 @@ class _Output:
 
     def _append(self, chunk: bytes) -> None:
         hashed = self._hasher.submit(self._hash.update, chunk)
-        self._file.write(chunk)
+        view = memoryview(chunk)
+        while view:  # a disk takes what fits before it says that it is full
+            view = view[self._file.write(view) :]
         self._written += len(chunk)
         hashed.result()
 

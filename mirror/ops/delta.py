@@ -14,6 +14,8 @@ from mirror.push.receipt import Receipt, State
 
 #: What a bundle's file name may end with; the rest is its name for people.
 _ENDINGS = (".receipt.json", ".manifest.json", ".json", ".tar.zst", ".zst")
+#: What every manifest of format 1 begins with; a large one is not parsed only to find out.
+_MANIFEST = b'{"files":['
 _THERE = (State.UPLOADED, State.PRESENT)
 
 
@@ -114,10 +116,10 @@ def _document(path: Path) -> Manifest | Receipt | None:
     except OSError as error:
         raise StorageError(f"{path} can't be read: {error.strerror or error}.") from error
     try:
-        keys = json.loads(data)
+        is_manifest = data.startswith(_MANIFEST) or "format" in json.loads(data)
     except ValueError as error:
         raise BundleError(f"{path} is not JSON: {error}.") from error
     try:
-        return Manifest.from_bytes(data) if "format" in keys else Receipt.from_json(data)
+        return Manifest.from_bytes(data) if is_manifest else Receipt.from_json(data)
     except BundleError as error:
         raise BundleError(f"{path}: {error}", hint=error.hint) from error

@@ -87,8 +87,7 @@ def run_connected(
         changes = summary(diff(_last_manifest(folder, state) or Manifest(), manifest))
         say("info", "\n".join(changes))
     if packed.written is not None and decision.since is not None:
-        with BundleReader(path) as reader:
-            reader.verify()
+        _verify(path)
         text = "\n".join([f"{name}: {kind}; {decision.why}.", "", *changes])
         write_whole(settings.outbox / f"{name}.txt", f"{text}\n".encode())
         write_whole(manifest_path(folder, number), manifest.to_bytes())
@@ -232,6 +231,16 @@ def summary(found: Difference) -> list[str]:
             lines += [f"  other bytes under the same name: {file.filename}" for file in change.replaced]
     lines += [f"target {target.kind}: {target.name}" for target in found.targets if target.kind != "changed"]
     return lines or ["The same files for other targets."]
+
+
+def _verify(path: Path) -> None:
+    """Read the new bundle once more; one that is not what was written must not be carried anywhere."""
+    try:
+        with BundleReader(path) as reader:
+            reader.verify()
+    except BundleError:
+        drop([path])
+        raise
 
 
 def _inputs(settings: SyncSettings, targets: tuple[Target, ...]) -> Inputs:

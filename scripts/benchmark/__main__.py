@@ -1,4 +1,4 @@
-"""Measure airgap beside pip and twine, in one run and interleaved, on a loopback mirror of an example set."""
+"""Measure airgap beside pip, twine and uv, in one run and interleaved, on a loopback mirror of an example set."""
 
 from __future__ import annotations
 
@@ -119,6 +119,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.targets > 1 and sys.platform != "linux":
         parser.error("--targets 3 compares with pip for Linux targets; it needs Linux")
+    if options.only == "resolve" and (options.set, options.targets, options.json_index) != ("web", 1, False):
+        parser.error("--only resolve has a set, targets and indexes of its own")
     if options.runs < 1:
         parser.error("--runs must be at least 1")
     return options

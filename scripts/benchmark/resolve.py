@@ -135,15 +135,12 @@ def pip(requirements: Path, machines: Sequence[Machine], index: str, folder: Pat
 def describe(pages: Pages, runs: int, latency: float, chosen: dict[str, dict[str, str]]) -> None:
     """Say what is compared, and whether all chose the same."""
     lengths = [page.stat().st_size for page in pages.root.glob("html/simple/*/index.html")]
-    wheels = [path.stat().st_size for path in pages.root.glob("**/*.whl")]
     size = f"{len(lengths)} projects' whole pages, {sum(lengths) / MIB:.0f} MiB of HTML"
     delay = f"{latency:g} ms added to every request by a proxy" if latency else "no delay added"
     tools = ", ".join(f"{name} {version(name)}" for name in ("pip", "uv"))
     print(f"resolving {REQUIREMENTS.name}, unpinned, wheels only; {size}; empty caches; nginx, {delay}")
     print("commands: airgap pack --dry-run; uv pip compile; pip install --dry-run --ignore-installed --no-cache-dir")
-    print(
-        f"HTML: without PEP 658; airgap and uv read wheels by ranges, pip downloads them, {sum(wheels) / MIB:.0f} MiB"
-    )
+    print("HTML: without PEP 658; airgap and uv read the ends of wheels by ranges, pip downloads whole wheels")
     print("JSON: PEP 691, with PEP 658 metadata of the wheels that any of them asked for; no wheel is downloaded")
     print(
         f"{len(MATRIX)} targets: CPython {PYTHONS[0]} to {PYTHONS[-1]} x {', '.join(PLATFORMS)}, on JSON, without "
