@@ -230,7 +230,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         server = self.server
-        body = self.rfile.read(int(self.headers["content-length"]))
+        length = int(self.headers["content-length"])
+        body = self.rfile.read(length)
+        if len(body) < length:  # whoever sent it was killed: no server takes a part for the whole
+            self.close_connection = True
+            return
         upload = parse_upload(self.headers["content-type"], body)
         with server.lock:
             server.received.append(upload)
