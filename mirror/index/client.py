@@ -52,6 +52,8 @@ class IndexClient:
         self._best_match = best_match
         self._find_links = tuple(find_links)
         self._lock = threading.Lock()
+        # Parsing takes many times the memory of what is kept, and threads would take turns at it in any case.
+        self._parsing = threading.Lock()
         self._found: dict[tuple[str, str], Future[tuple[ParsedPage, ...]]] = {}
 
     def __enter__(self) -> IndexClient:
@@ -115,7 +117,8 @@ class IndexClient:
             if _is_file(url):
                 return _local_page(url, project, index)
             body, kind, final = self._fetch(url)
-            return parse_page(body, kind, final, project=project, index=index)
+            with self._parsing:
+                return parse_page(body, kind, final, project=project, index=index)
         except NotFoundError:
             return None
         except IndexPageError as error:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html.parser import HTMLParser
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
@@ -354,13 +355,12 @@ def _parse_json(body: bytes, url: str, *, project: NormalizedName, index: str) -
     if not isinstance(files, list):
         raise IndexPageError(f"{redact(url)} is not a simple index: it has no list of files (PEP 691).")
     names: list[str] = []
-    kept: list[dict[str, Any]] = []
+    kept: list[_Item] = []
     malformed: list[tuple[str, str]] = []
     for item in files:
         if isinstance(item, dict) and isinstance(item.get("filename"), str) and isinstance(item.get("url"), str):
-            item.pop("provenance", None)
             names.append(item["filename"])
-            kept.append(item)
+            kept.append(_compact(item))
         else:
             malformed.append((repr(item)[:80], "an entry without a file name and a URL"))
     status = page.get("project-status")
@@ -377,29 +377,53 @@ def _parse_json(body: bytes, url: str, *, project: NormalizedName, index: str) -
     )
 
 
-def _read_item(item: Mapping[str, Any]) -> _Link:
-    size, yanked = item.get("size"), item.get("yanked")
+#: What is kept of an entry until somebody asks for its file: URL, digests, size, Requires-Python, yanked, upload time,
+#: core metadata, all but the first as they came. A tuple takes half the memory of the dicts that JSON gives.
+_Item = tuple[str, "_Digests", object, object, object, object, "Literal[True] | _Digests"]
+_Digests: TypeAlias = "str | tuple[tuple[str, object], ...] | None"
+
+
+def _compact(item: Mapping[str, Any]) -> _Item:
     metadata = next(
         (item[key] for key in ("core-metadata", "data-dist-info-metadata", "dist-info-metadata") if key in item), None
     )
-    if isinstance(metadata, dict):
-        offered: Hashes | None = _json_hashes(metadata)
-    else:
-        offered = Hashes() if metadata is True else None
+    requires_python = item.get("requires-python")
+    return (
+        item["url"],
+        _digests(item.get("hashes")),
+        item.get("size"),
+        sys.intern(requires_python) if type(requires_python) is str else requires_python,
+        item.get("yanked"),
+        item.get("upload-time"),
+        True if metadata is True else _digests(metadata),
+    )
+
+
+def _digests(value: object) -> _Digests:
+    """Pairs of algorithm and digest, or, as nearly everywhere, nothing but the sha256."""
+    if not isinstance(value, dict):
+        return None
+    sha256 = value.get("sha256")
+    return sha256 if isinstance(sha256, str) and len(value) == 1 else tuple(value.items())
+
+
+def _read_item(item: _Item) -> _Link:
+    url, hashes, size, requires_python, yanked, upload_time, metadata = item
+    offered = Hashes() if metadata is True else None if metadata is None else _json_hashes(metadata)
     return _Link(
-        url=item["url"].strip().partition("#")[0],
-        hashes=_json_hashes(item.get("hashes")),
+        url=url.strip().partition("#")[0],
+        hashes=_json_hashes(hashes),
         size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
-        requires_python=_text(item.get("requires-python")),
+        requires_python=_text(requires_python),
         yanked=(yanked if isinstance(yanked, str) else "") if yanked else None,
-        upload_time=_text(item.get("upload-time")),
+        upload_time=_text(upload_time),
         metadata=offered,
     )
 
 
-def _json_hashes(value: object) -> Hashes:
-    items = value.items() if isinstance(value, dict) else ()
-    return Hashes.of({name: digest for name, digest in items if isinstance(digest, str) and digest})
+def _json_hashes(digests: _Digests) -> Hashes:
+    pairs = (("sha256", digests),) if isinstance(digests, str) else digests or ()
+    return Hashes.of({name: digest for name, digest in pairs if isinstance(digest, str) and digest})
 
 
 def _text(value: object) -> str | None:
