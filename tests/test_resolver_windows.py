@@ -28,7 +28,7 @@ def specifiers(draw: st.DrawFn) -> str:
     if operator in ("==", "!=", "==="):
         return f"{operator}{version}"
     if operator == "~=" and len(version.release) == 1:
-        return f"~={version.public}".replace(str(version.release[0]), f"{version.release[0]}.0", 1)
+        return f"~={version.epoch}!{version.release[0]}.0"
     return f"{operator}{version.public}"
 
 
