@@ -1,16 +1,23 @@
-"""Writing that survives a power cut: temporary file, sync, rename, sync of the folder."""
+"""Writing that survives a power cut: temporary file, sync, rename, sync of the folder; and locks that it frees."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Give *path* the content *data*, all of it or none, and durably; its folder is made if need be.
+
+def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
+    """Give *path* the content *data*, in one piece or many, all or none, and durably; its folder is made if need be.
 
     *mode* are the permissions of the file, from its first byte on never more. Raises OSError.
     """
@@ -19,7 +26,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
         part.chmod(mode)
@@ -39,3 +46,17 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the lock of an open file, which the operating system frees with it; False where somebody else holds it."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise
+        return False
+    return True

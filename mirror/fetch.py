@@ -22,8 +22,11 @@ from mirror.urls import redact
 #: Threads to begin with: on a fast link the processor is the limit, and more of them get into each other's way.
 FIRST_WORKERS = 2
 MOST_WORKERS = 16
+#: Seconds after which whoever waits for files looks up: Windows hears Ctrl-C only between two waits.
+_LOOK = 1.0
 _NAMESPACE = "digests"
 _BLOCK = 1024 * 1024
+_OTHER_BYTES = "Try again; if it stays so, tell whoever runs the index, or pin another version."
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,11 @@ class Fetcher:
             self._waiting = deque(
                 sorted(self._waiting, key=lambda entry: (entry[0] not in needed, -(entry[1].size or 0)))
             )
-        done, _ = wait(needed, return_when=FIRST_EXCEPTION)
-        if any(future.cancelled() or future.exception() is not None for future in done):
+        failed, left = False, needed
+        while left and not failed:
+            done, left = wait(needed, _LOOK, FIRST_EXCEPTION)
+            failed = any(future.cancelled() or future.exception() is not None for future in done)
+        if failed:
             self.close()
             for future in futures.values():  # a failure of its own, rather than having been stopped by another's
                 if not future.cancelled() and not isinstance(future.exception(), CancelledError | None):
@@ -185,7 +191,8 @@ class Fetcher:
                 except IntegrityError as error:
                     receiver.discard()
                     if again or not (resumed or error.retryable):
-                        raise
+                        told = str(error).replace(key, f"{file.filename} from {redact(file.index or file.url)}")
+                        raise type(error)(told, hint=error.hint or _OTHER_BYTES, retryable=error.retryable) from error
                     # The fault may lie in bytes of an earlier run, or of an earlier file at this URL: from the start.
                     self._report(Event("info", Stage.DOWNLOAD, f"{error} Starting again from the beginning."))
                     again = True

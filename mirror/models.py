@@ -119,6 +119,12 @@ class File:
     def is_wheel(self) -> bool:
         return self.filename.endswith(".whl")
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells one file from another: the same name may come from two indexes with different bytes."""
+        strongest = self.hashes.strongest
+        return self.filename, "=".join(strongest) if strongest else self.url
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -351,9 +357,10 @@ class Event:
 
     ``begin`` opens a stage and may know totals (0 means unknown; a later ``begin`` of the same stage corrects them),
     ``advance`` adds items and bytes, ``end`` closes it. ``info`` and ``warning`` are for people and carry only text.
+    ``note`` sums up a part of the stage, for logs: text, and the bytes of that part.
     """
 
-    kind: Literal["begin", "advance", "end", "info", "warning"]
+    kind: Literal["begin", "advance", "end", "info", "note", "warning"]
     stage: Stage
     text: str = ""
     items: int = 0

@@ -21,16 +21,17 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
-from mirror.durable import sync_folder
+from mirror.durable import sync_folder, try_lock
 from mirror.errors import HashMismatchError, IntegrityError, StorageError
 from mirror.models import Hashes
 
@@ -152,24 +153,49 @@ class Store:
     def note(self, namespace: str, key: str) -> bytes | None:
         """The value last set, or None where there is none or it is damaged."""
         try:
-            data = self._note(namespace, key).read_bytes()
+            with self._note(namespace, key).open("rb", buffering=0) as stream:
+                digest, value = stream.read(_DIGEST_SIZE), stream.read()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _explain(error, self.root) from error
-        value = data[_DIGEST_SIZE:]
-        return value if hashlib.sha256(value).digest() == data[:_DIGEST_SIZE] else None
+        return value if hashlib.sha256(value).digest() == digest else None
 
-    def set_note(self, namespace: str, key: str, value: bytes) -> None:
-        """Remember *value*; not synced, since losing it costs only time."""
+    def set_note(self, namespace: str, key: str, *value: bytes) -> None:
+        """Remember *value*, in as many pieces as it comes; not synced, since losing it costs only time."""
         path, temporary = self._note(namespace, key), self._temporary()
-        with _disk(path, len(value)):
+        digest = hashlib.sha256()
+        for piece in value:
+            digest.update(piece)
+        with _disk(path, sum(map(len, value))):
             try:
-                temporary.write_bytes(hashlib.sha256(value).digest() + value)
+                with temporary.open("wb") as stream:
+                    stream.writelines((digest.digest(), *value))
                 _replace(temporary, path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
+
+    def noted(self, namespace: str, key: str) -> float | None:
+        """When the value was last set, in seconds since 1970; None where there is none."""
+        try:
+            return self._note(namespace, key).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def drop_notes(self, namespace: str, before: float) -> int:
+        """Forget the values that were last set before *before*, in seconds since 1970; return how many."""
+        count = 0
+        for path in (self._notes / namespace).glob("??/*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    count += 1
+        return count
+
+    def scratch(self) -> Scratch:
+        """Open a place for bytes that nobody needs after this run."""
+        return Scratch(self._folder())
 
     @contextmanager
     def using(self) -> Iterator[None]:
@@ -323,7 +349,38 @@ class Store:
             sync_folder(path.parent.parent)
 
 
-class Receiver:
+class Scratch:
+    """A temporary file in *folder*, gone when nobody refers to it any more. Safe to use from many threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._size = 0
+        with _disk(folder):
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - the next line closes it
+        weakref.finalize(self, self._file.close)
+
+    def write(self, data: bytes) -> int:
+        """Append *data*; return where it begins."""
+        left = memoryview(data)
+        with self._lock, _disk(self._folder / "scratch", len(data)):
+            start = self._file.seek(self._size)
+            while left:
+                left = left[self._file.write(left) :]
+            self._size += len(data)
+        return start
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes from *start* to *end*, which were written before."""
+        with self._lock, _disk(self._folder):
+            self._file.seek(start)
+            data = self._file.read(end - start)
+            while len(data) < end - start and (more := self._file.read(end - start - len(data))):
+                data += more
+            return data
+
+
+class Receiver(AbstractContextManager["Receiver"]):
     """One file on its way into the store; a context manager that only the thread that opened it uses.
 
     Leaving it without :meth:`commit` or :meth:`discard` keeps the bytes for the next run.
@@ -348,12 +405,7 @@ class Receiver:
                 self.close()
                 raise
 
-    def __enter__(self) -> Receiver:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _open(self) -> None:
@@ -484,7 +536,7 @@ class _Lock:
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                if not _try_lock(descriptor):
+                if not try_lock(descriptor):
                     os.close(descriptor)
                     return False
                 # Whoever held it before us removed the name: then this is a lock that nobody else will see.
@@ -519,17 +571,16 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _try_lock(descriptor: int) -> bool:
+@contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock file at *path*, made if need be, unless somebody does: yields whether it is held now."""
+    with _disk(path):
+        lock = _Lock(path)
+        held = lock.take()
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            return False
-        raise
-    return True
+        yield held
+    finally:
+        lock.release()
 
 
 def _try_shared(descriptor: int, *, alone: bool) -> bool:

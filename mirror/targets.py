@@ -49,6 +49,11 @@ _TRIPLE = re.compile(
     r"(?P<machine>\w+)-(?:(?P<windows>pc-windows-msvc)|(?P<macos>apple-darwin)|"
     r"(?P<gnu>unknown-linux(?:-gnu)?)|(?P<musl>unknown-linux-musl)|(?P<tag>(?:many|musl)linux\w+))\Z"
 )
+#: How a machine is described, for hints.
+DESCRIBING = (
+    "airgap targets --describe-script describe_target.py writes the script; on the machine: "
+    "python3 describe_target.py > FILE"
+)
 _EXAMPLES = "manylinux_2_28_x86_64, musllinux_1_2_aarch64, win_amd64, macosx_14_0_arm64, linux, windows, macos-arm64"
 
 
@@ -149,13 +154,16 @@ def named_target(name: str) -> Target:
 
 
 def described_target(document: object, source: str) -> Target:
-    """The machine that ``scripts/describe_target.py`` described; *source* names the file in errors.
+    """The machine that ``mirror/describe_target.py`` described; *source* names the file in errors.
 
     The document holds facts about interpreter and platform; what is missing or makes no sense is a UsageError.
     """
     facts = _Facts(document, source)
     if facts.number("airgap-target") != 1:
-        raise facts.wrong("its format is not known here", "Describe the machine with the script of this airgap.")
+        raise facts.wrong(
+            "its format is not known here",
+            "Describe the machine with the script that this airgap writes: airgap targets --describe-script FILE",
+        )
     markers = facts.markers()
     version = _read_python(markers["python_full_version"].removesuffix("+"))
     markers["python_full_version"] = version.full
@@ -178,8 +186,7 @@ class _Facts:
         self._source = source
 
     def wrong(self, reason: str, hint: str = "") -> UsageError:
-        hint = hint or "Make it with: python3 describe_target.py > FILE"
-        return UsageError(f"{self._source} does not describe a target: {reason}.", hint=hint)
+        return UsageError(f"{self._source} does not describe a target: {reason}.", hint=hint or DESCRIBING)
 
     def number(self, key: str) -> int:
         found = self._values.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from mirror.bundle import BundleContent, BundleReader, Written, tar, write_bundle
+from mirror.bundle import BundleContent, BundleReader, Since, Written, tar, write_bundle
 from mirror.bundle.frames import DIGEST_MAGIC, compress, seek_table
-from mirror.bundle.manifest import Manifest
+from mirror.bundle.manifest import LEADING_FRAMES, BundledFile, BundledTarget, Manifest, Member, required_members
 from mirror.filenames import split_filename
 from mirror.models import File, Hashes, Pin, Plan, Target, TargetPlan
 from mirror.store import Blob, Store
@@ -91,6 +92,51 @@ def make_content(
     )
 
 
+def since(manifest: Manifest, name: str = "") -> Since:
+    """Everything that *manifest* names is where its bundle went."""
+    return Since(
+        {(file.filename, file.sha256): manifest.identity for file in manifest.files}, {manifest.identity: name}
+    )
+
+
+def large_manifest(projects: int, changed: str = "") -> Manifest:
+    """Files for four machines of each of so many projects; the first project has the version *changed*, where given.
+
+    Nothing of it exists but the manifest, which is one that :meth:`Manifest.check` accepts.
+    """
+    made = random.Random(projects)
+    platforms = ("macosx_11_0_arm64", "manylinux_2_28_aarch64", "manylinux_2_28_x86_64", "win_amd64")
+    pins = {f"project-{number:05}": f"{number % 7}.{number % 13}" for number in range(projects)}
+    if changed:
+        pins["project-00000"] = changed
+    files: list[BundledFile] = []
+    members = [Member(path, 1000, "0" * 64) for path in required_members(pins, (f"cp312-{name}" for name in platforms))]
+    for frame, (project, version) in enumerate(pins.items(), LEADING_FRAMES):
+        for platform in platforms:
+            filename = f"{project.replace('-', '_')}-{version}-cp312-cp312-{platform}.whl"
+            metadata = f"{made.getrandbits(256):064x}"
+            members.append(Member(f"packages/{filename}.metadata", 8000, metadata))
+            files.append(
+                BundledFile(
+                    filename=filename,
+                    project=project,
+                    version=version,
+                    size=made.randrange(10**4, 10**7),
+                    sha256=f"{made.getrandbits(256):064x}",
+                    index=INDEX,
+                    requires_python=">=3.9",
+                    upload_time=f"2024-10-02T11:22:{made.random() * 59:09.6f}Z",
+                    targets=(f"cp312-{platform}",),
+                    chain=("requirements.txt asks for project-00000", f"project-00000 needs {project}"),
+                    requires=tuple(sorted(made.sample(sorted(pins), 3))),
+                    frame=frame,
+                    metadata_sha256=metadata,
+                )
+            )
+    targets = tuple(BundledTarget(f"cp312-{name}", ("py3-none-any",), MARKERS, pins) for name in platforms)
+    return Manifest(targets, tuple(files), tuple(sorted(members, key=lambda member: member.path)))
+
+
 def small(folder: Path) -> tuple[Store, BundleContent]:
     """Three projects, one of them an sdist, one with two files for two targets."""
     store = Store(folder / "store")
@@ -139,8 +185,8 @@ class Archive:
 
     @classmethod
     def of(cls, manifest: Manifest, contents: Mapping[str, bytes]) -> Archive:
-        frames = [[part("manifest.json", manifest.to_bytes())]]
-        frames.append([part(member.path, contents[member.path]) for member in manifest.members])
+        members = [part(member.path, contents[member.path]) for member in manifest.members]
+        frames = [[part("manifest.json", manifest.to_bytes()), *members]]
         frames += [
             [part(entry.path, contents[entry.path]) for entry in section.entries]
             for section in manifest.project_sections.values()

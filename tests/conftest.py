@@ -11,6 +11,8 @@ import hypothesis
 import pytest
 
 import mirror
+from tests.postgres_support import Postgres, serving_postgres
+from tests.s3_support import S3Server, serving_s3
 
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -20,7 +22,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" i
 # What pip, twine, httpx, requests and airgap take from the environment.
 _SETTINGS = {"ALL_PROXY", "CURL_CA_BUNDLE", "FTP_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NETRC", "NO_PROXY"}
 _SETTINGS |= {"PYTHONPATH", "REQUESTS_CA_BUNDLE", "SSLKEYLOGFILE", "SSL_CERT_DIR", "SSL_CERT_FILE", "VIRTUAL_ENV"}
-_SETTINGS_OF = ("AIRGAP_", "PIP_", "TWINE_", "UV_")
+_SETTINGS_OF = ("AIRGAP_", "AWS_", "PG", "PIP_", "TWINE_", "UV_")
 _XDG = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".local/share"}
 _XDG |= {"XDG_STATE_HOME": ".local/state", "XDG_CONFIG_DIRS": "etc/xdg", "XDG_DATA_DIRS": "usr/share"}
 
@@ -57,3 +59,15 @@ def clean_environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.T
             for name, folder in _XDG.items():
                 patch.setenv(name, str(home / folder))
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with serving_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with serving_postgres() as server:
+        yield server

@@ -82,9 +82,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: list[str], url: str, log: Path) -> Iterator[None]:
-    """Run a server until the block ends; begin when it answers at *url*."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+def process(command: list[str], url: str, log: Path, environ: Mapping[str, str] = {}) -> Iterator[None]:
+    """Run a server until the block ends; begin when it answers at *url*. *environ* is added to the environment."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")} | dict(environ)
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as running:
         try:
             deadline = time.monotonic() + 60
@@ -160,6 +160,8 @@ class FakeRepository(ThreadingHTTPServer):
         self.shows = "sha256"
         self.hidden_until: dict[str, int] = {}
         self.elsewhere = ""
+        #: Where all of the index is instead, as with Pulp, which has it on a host of its own.
+        self.moved = ""
         self.software = "test"
         self.root: Sequence[str] | None = None
         self.serves: bytes | None = None
@@ -202,7 +204,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server = self.server
         server.requests.append(f"GET {self.path}")
-        if self.path.endswith("/simple/") and server.root is not None:
+        if server.moved and "/simple/" in self.path:
+            self.answer(302, headers={"location": f"{server.moved}{self.path.partition('/simple/')[2]}"})
+            return
+        if self.path.endswith("/simple/"):
+            if server.root is None:
+                self.answer(404)
+                return
             links = "".join(f'<a href="{name}/">{name}</a>' for name in server.root)
             self.answer(200, f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), _HTML)
             return

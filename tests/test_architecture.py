@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import mirror
+from tests.wheelhouse import make_wheel
 
 ROOT = Path(mirror.__file__).parent
 BASE = {"errors", "urls", "models"}
@@ -36,8 +38,11 @@ ARROWS: dict[str, set[str]] = {
     "models": {"errors", "urls"},
     "filenames": BASE,
     "durable": set(),
+    "objects": BASE,
+    "signing": BASE | {"durable"},
     "config": BASE,
     "targets": BASE | {"filenames"},
+    "describe_target": set(),
     "net": BASE,
     "store": BASE | {"durable"},
     "index": BASE | {"filenames", "net", "store"},
@@ -46,35 +51,58 @@ ARROWS: dict[str, set[str]] = {
     "resolver": BASE | {"filenames", "targets"},
     "lockfiles": BASE | {"filenames", "targets"},
     "fetch": BASE | {"net", "store"},
-    "bundle": BASE | {"durable", "filenames", "store", "index.simple"},
-    "push": BASE | {"durable", "filenames", "index", "net", "store", "bundle"},
+    "bundle": BASE | {"durable", "filenames", "store", "index.simple", "index.static"},
+    "push": BASE | {"durable", "filenames", "index", "net", "objects", "store", "bundle"},
     # The embedded repository implements push's Protocol, so the arrow points from the adapter to the port.
-    "serve": BASE | {"durable", "filenames", "config", "index", "metadata", "net", "store", "push.publisher"},
-    "ops": BASE | CORE,
-    "sync": BASE | CORE | {"durable", "ops"},
-    "cli": BASE | CORE | {"ops", "serve", "sync"},
+    "serve": BASE
+    | {"durable", "filenames", "config", "index", "metadata", "net", "objects", "store", "push.publisher"},
+    "ops": BASE | CORE | {"objects"},
+    "sync": BASE | CORE | {"durable", "ops", "signing"},
+    "cli": BASE | CORE | {"ops", "serve", "signing", "sync"},
     "__main__": {"cli"},
 }
 #: Libraries that only some modules may use: one place opens connections, one draws, one knows SQL.
 LIBRARIES: dict[str, set[str]] = {
     "click": {"cli"},
+    "cryptography": {"signing"},
     "http.client": {"net"},
     "httpx": {"net"},
     "keyring": {"config"},
+    "obstore": {"objects"},
     "platformdirs": {"config"},
+    "prometheus_client": {"serve"},
+    "psycopg": {"serve"},
     "python_multipart": {"serve"},
     "pyproject_hooks": {"build"},
     "readme_renderer": {"serve"},
     "resolvelib": {"resolver"},
     "sqlalchemy": {"serve"},
     "starlette": {"serve"},
-    "subprocess": {"build", "config", "ops"},  # packages' own builds and git; keyring; the installers of verify
+    "subprocess": {
+        "build",
+        "config",
+        "describe_target",
+        "ops",
+    },  # builds and git; keyring; libc; the installers of verify
     "tqdm": {"cli"},
     "truststore": {"net"},
     "uvicorn": {"serve"},
     "zstandard": {"bundle"},
 }
-HEAVY = {"httpx", "keyring", "resolvelib", "sqlalchemy", "starlette", "tqdm", "truststore", "uvicorn", "zstandard"}
+HEAVY = {
+    "cryptography",
+    "httpx",
+    "keyring",
+    "obstore",
+    "psycopg",
+    "resolvelib",
+    "sqlalchemy",
+    "starlette",
+    "tqdm",
+    "truststore",
+    "uvicorn",
+    "zstandard",
+}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -145,3 +173,41 @@ def test_help_loads_nothing_heavy() -> None:
     loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in help_.stderr.splitlines()}
     assert "click" in loaded
     assert not HEAVY & loaded
+
+
+#: Modules that other Python programs load and these commands have no use for; each costs some milliseconds at start.
+NEEDLESS = {
+    "keyring",
+    "mirror.build.backend",
+    "mirror.build.git",
+    "mirror.lockfiles.lock",
+    "mirror.ops.delta",
+    "mirror.push.receipt",
+    "mirror.serve.app",
+    "multiprocessing",
+    "rich",
+    "sqlalchemy",
+    "tqdm",
+    "truststore",
+    "urllib3",
+}
+
+
+def test_packing_loads_no_more_than_it_needs(tmp_path: Path) -> None:
+    """Neither the first time nor when nothing has changed."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    wheel = make_wheel("tidy")
+    (packages / wheel.filename).write_bytes(wheel.data)
+    (tmp_path / "requirements.txt").write_text("tidy\n", "utf-8")
+    options = ["--no-index", "--find-links", str(packages), "-o", str(tmp_path / "bundle.tar.zst"), "--quiet"]
+    code = "import sys; from mirror.cli import airgap; airgap(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "pack", str(tmp_path / "requirements.txt"), *options],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "AIRGAP_CACHE": str(tmp_path / "cache")},
+        )
+        assert not NEEDLESS & set(done.stdout.split())

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from mirror.bundle import BundleReader, Frames, Manifest, manifest, unpack, write_bundle
+from mirror.bundle import BundleReader, Frames, manifest, parse_manifest, unpack, write_bundle
 from mirror.bundle import frames as frames_module
 from mirror.errors import BundleError, HashMismatchError, IncompleteError, StorageError, UsageError
 from mirror.models import Event
@@ -57,7 +57,7 @@ def test_everything_that_went_in_comes_out(tmp_path: Path) -> None:
         reader.verify()
         assert reader.manifest.identity == written.identity
         assert reader.manifest.projects == ("alpha", "beta", "gamma-thing")
-        assert [file.frame for file in reader.manifest.files] == [2, 3, 3, 4]
+        assert [file.frame for file in reader.manifest.files] == [1, 2, 2, 3]
         assert [dict(each.pins) for each in reader.manifest.targets] == [
             {"alpha": "1.0", "beta": "2.0", "gamma-thing": "0.1"}
         ] * 2
@@ -113,7 +113,7 @@ def test_projects_larger_than_a_frame_take_several(tmp_path: Path, monkeypatch: 
     content = make_content(store, [Wanted(noise), Wanted(make_wheel("zeta"))], sources=())
     written = write_bundle(tmp_path / "cut.tar.zst", content, store)
     with BundleReader(written.path) as reader:
-        assert [file.frame for file in reader.manifest.files] == [2, 6]
+        assert [file.frame for file in reader.manifest.files] == [1, 5]
         reader.verify()
         [path] = reader.spool("noise", tmp_path)
         assert path.read_bytes() == noise.data
@@ -355,9 +355,9 @@ def test_many_threads_spool_from_one_reader(tmp_path: Path) -> None:
 def test_spool_hands_out_nothing_of_a_project_with_a_damaged_file(tmp_path: Path) -> None:
     written = write_small(tmp_path)
     found = contents(written.path)
-    archive = Archive.of(Manifest.from_bytes(found["manifest.json"]), found)
-    header, data = archive.frames[3][1]
-    archive.frames[3][1] = header, data[:-1] + bytes([data[-1] ^ 1])
+    archive = Archive.of(parse_manifest(found["manifest.json"]), found)
+    header, data = archive.frames[2][1]
+    archive.frames[2][1] = header, data[:-1] + bytes([data[-1] ^ 1])
     path = archive.write(tmp_path / "damaged.tar.zst")
     folder = tmp_path / "spool"
     folder.mkdir()
@@ -387,7 +387,9 @@ def test_unpack_makes_a_folder_or_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out" / "wheelhouse"
     with BundleReader(written.path) as reader:
         unpack(reader, out)
-        found = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        found = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        for target in reader.manifest.targets:
+            assert found.pop(f"locks/{target.name}.txt").startswith(b"# What ")
         assert found == contents(written.path)
         assert stat.S_IMODE(out.stat().st_mode) == 0o755
         with pytest.raises(UsageError, match="not an empty folder"):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from packaging.pylock import Pylock
 from packaging.tags import Tag
 
-from mirror.bundle import BundledFile, BundledTarget, BundleReader, unpack, write_bundle
+from mirror.bundle import BundledFile, BundledTarget, BundleReader, parse_manifest, unpack, write_bundle
 from mirror.bundle.manifest import Manifest, lock_path
 from mirror.bundle.pylock import check_lock, render_lock
 from mirror.bundle.report import human_size, render_report
@@ -271,7 +271,7 @@ def read(page: bytes) -> Checker:
 def test_report_says_what_a_reviewer_must_know(tmp_path: Path) -> None:
     found = contents(write_small(tmp_path).path)
     page = read(found["report.html"])
-    manifest = Manifest.from_bytes(found["manifest.json"])
+    manifest = parse_manifest(found["manifest.json"])
     for file in manifest.files:
         assert file.filename in page.text
         assert file.sha256 in page.text

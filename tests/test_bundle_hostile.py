@@ -17,7 +17,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror.bundle import BundleReader, Manifest, Member, manifest, tar, unpack, write_bundle
+from mirror.bundle import BundleReader, Member, manifest, parse_manifest, tar, unpack, write_bundle
+from mirror.bundle.consistency import check
 from mirror.bundle.frames import compress
 from mirror.bundle.manifest import MANIFEST
 from mirror.errors import BundleError
@@ -46,7 +47,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def archive(bundle: Path) -> Archive:
     found = contents(bundle)
-    return Archive.of(Manifest.from_bytes(found["manifest.json"]), found)
+    return Archive.of(parse_manifest(found["manifest.json"]), found)
 
 
 def verify(path: Path) -> None:
@@ -62,7 +63,8 @@ def refused(path: Path, match: str) -> None:
     with suppress(BundleError), BundleReader(path) as reader:
         unpack(reader, folder)
         named = {member.path for member in reader.manifest.members} | {file.path for file in reader.manifest.files}
-        assert {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()} == named | {MANIFEST}
+        ours = {MANIFEST} | {f"locks/{target.name}.txt" for target in reader.manifest.targets}
+        assert {each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()} == named | ours
     left = [each.name for each in path.parent.iterdir() if each.name.endswith(".part")]
     assert not left
 
@@ -93,9 +95,9 @@ def test_taking_apart_and_putting_together_changes_nothing(bundle: Path, archive
 def test_foreign_members(archive: Archive, tmp_path: Path, path: str, kind: bytes, problem: str, place: str) -> None:
     evil = (raw_header(path, 0 if kind != b"0" else 4, kind, link="/etc/passwd"), b"" if kind != b"0" else b"evil")
     if place == "before":
-        archive.frames[2].insert(0, evil)
+        archive.frames[1].insert(0, evil)
     elif place == "after":
-        archive.frames[2].append(evil)
+        archive.frames[1].append(evil)
     else:
         archive.end = evil[0] + evil[1].ljust(512, b"\0") + tar.END
     refused(archive.write(tmp_path / "evil.tar.zst"), problem)
@@ -103,70 +105,70 @@ def test_foreign_members(archive: Archive, tmp_path: Path, path: str, kind: byte
 
 def test_a_foreign_member_behind_a_pax_header(archive: Archive, tmp_path: Path) -> None:
     name = "../" * 40 + "evil"
-    archive.frames[3].insert(1, part(name, b"evil"))
+    archive.frames[2].insert(1, part(name, b"evil"))
     refused(archive.write(tmp_path / "evil.tar.zst"), "leads out")
 
 
 def test_a_member_twice(archive: Archive, tmp_path: Path) -> None:
-    archive.frames[2].append(archive.frames[2][0])
+    archive.frames[1].append(archive.frames[1][0])
     refused(archive.write(tmp_path / "evil.tar.zst"), f"{ALPHA}.*second time")
 
 
 def test_a_missing_member(archive: Archive, tmp_path: Path) -> None:
-    del archive.frames[3][1]
+    del archive.frames[2][1]
     refused(archive.write(tmp_path / "evil.tar.zst"), r"ends where packages/beta-2\.0-cp312.* missing")
 
 
 def test_a_missing_document(archive: Archive, tmp_path: Path) -> None:
-    del archive.frames[1][3]
+    del archive.frames[0][4]
     refused(archive.write(tmp_path / "evil.tar.zst"), "out of order")
 
 
 def test_reordered_members(archive: Archive, tmp_path: Path) -> None:
-    archive.frames[3].reverse()
+    archive.frames[2].reverse()
     refused(archive.write(tmp_path / "evil.tar.zst"), r"beta-2\.0-cp312.* where packages/beta-2\.0-cp311.*out of order")
 
 
 def test_reordered_frames(archive: Archive, tmp_path: Path) -> None:
-    archive.frames[2], archive.frames[4] = archive.frames[4], archive.frames[2]
+    archive.frames[1], archive.frames[3] = archive.frames[3], archive.frames[1]
     refused(archive.write(tmp_path / "evil.tar.zst"), "gamma.* where .*alpha.*out of order")
 
 
 def test_more_bytes_than_promised(archive: Archive, tmp_path: Path) -> None:
-    header, data = archive.frames[2][0]
-    archive.frames[2][0] = part(ALPHA, data + b"x")
+    header, data = archive.frames[1][0]
+    archive.frames[1][0] = part(ALPHA, data + b"x")
     refused(archive.write(tmp_path / "evil.tar.zst"), f"{ALPHA}.* bytes, .* by the manifest")
-    archive.frames[2][0] = header, data + b"x" * 512
+    archive.frames[1][0] = header, data + b"x" * 512
     refused(archive.write(tmp_path / "evil.tar.zst"), f"(?s){ALPHA}|after the last member")
 
 
 def test_fewer_bytes_than_promised(archive: Archive, tmp_path: Path) -> None:
-    header, data = archive.frames[2][0]
-    archive.frames[2][0] = header, data[:-600]
+    header, data = archive.frames[1][0]
+    archive.frames[1][0] = header, data[:-600]
     refused(archive.write(tmp_path / "evil.tar.zst"), f"{ALPHA} ends .* bytes too early")
 
 
 def test_other_bytes_than_promised(archive: Archive, tmp_path: Path) -> None:
-    header, data = archive.frames[2][0]
-    archive.frames[2][0] = header, bytes([data[0] ^ 1]) + data[1:]
+    header, data = archive.frames[1][0]
+    archive.frames[1][0] = header, bytes([data[0] ^ 1]) + data[1:]
     refused(archive.write(tmp_path / "evil.tar.zst"), f"{ALPHA} does not have the SHA-256")
 
 
 def test_padding_that_is_not_zero(archive: Archive, tmp_path: Path) -> None:
     blobs = archive.blobs()
-    position = next(index for index, blob in enumerate(blobs[2:-1], 2) if blob[-1:] == b"\0")
+    position = next(index for index, blob in enumerate(blobs[1:-1], 1) if blob[-1:] == b"\0")
     blobs[position] = blobs[position][:-1] + b"x"
     path = write_frames(tmp_path / "evil.tar.zst", [(b"".join(compress([b], len(b))), len(b)) for b in blobs])
     refused(path, "packages/.* is not followed by zeros")
 
 
 def test_a_header_with_an_owner(archive: Archive, tmp_path: Path) -> None:
-    header, data = archive.frames[2][0]
+    header, data = archive.frames[1][0]
     block = bytearray(header)
     block[108:116] = b"0001750\0"
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
-    archive.frames[2][0] = bytes(block), data
+    archive.frames[1][0] = bytes(block), data
     refused(archive.write(tmp_path / "evil.tar.zst"), f"{ALPHA}.*header that no bundle has")
 
 
@@ -177,12 +179,15 @@ def _pack(blob: bytes) -> bytes:
 def test_a_frame_that_decompresses_to_far_more(archive: Archive, tmp_path: Path) -> None:
     blobs = archive.blobs()
     frames = [(_pack(blob), len(blob)) for blob in blobs]
-    bomb = blobs[2] + bytes(2**28)
-    frames[2] = _pack(bomb), len(bomb)
+    bomb = blobs[1] + bytes(2**28)
+    frames[1] = _pack(bomb), len(bomb)
     refused(write_frames(tmp_path / "honest.tar.zst", frames), "after the last member")
-    frames[2] = _pack(bomb), len(blobs[2])
-    refused(write_frames(tmp_path / "lying.tar.zst", frames), "Frame 2 does not hold")
-    frames[0] = _pack(blobs[0] + bytes(2**28)), len(blobs[0]) + 2**28
+    frames[1] = _pack(bomb), len(blobs[1])
+    refused(write_frames(tmp_path / "lying.tar.zst", frames), "Frame 1 does not hold")
+    frames[:2] = [(_pack(blobs[0] + bytes(2**28)), len(blobs[0]) + 2**28), (_pack(blobs[1]), len(blobs[1]))]
+    refused(write_frames(tmp_path / "documents.tar.zst", frames), "after the last member")
+    large = tar.header(MANIFEST, 2**28) + bytes(2**28)
+    frames[0] = _pack(large), len(large)
     refused(write_frames(tmp_path / "manifest.tar.zst", frames), "more than any manifest")
 
 
@@ -191,16 +196,16 @@ def test_a_frame_that_hides_behind_another(archive: Archive, tmp_path: Path) -> 
     blobs = archive.blobs()
     frames = [(_pack(blob), len(blob)) for blob in blobs]
     hidden = b"".join(part("packages/hidden-1.0.whl", b"x" * 512))
-    frames[2] = frames[2][0] + _pack(hidden), frames[2][1]
-    refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 2 is not the one zstd frame")
-    frames[2] = frames[2][0][: len(frames[2][0]) - len(_pack(hidden))] + struct.pack("<II", 0x184D2A50, 4) + b"evil", 0
-    frames[2] = frames[2][0], len(blobs[2])
-    refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 2 is not the one zstd frame")
+    frames[1] = frames[1][0] + _pack(hidden), frames[1][1]
+    refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 1 is not the one zstd frame")
+    frames[1] = frames[1][0][: len(frames[1][0]) - len(_pack(hidden))] + struct.pack("<II", 0x184D2A50, 4) + b"evil", 0
+    frames[1] = frames[1][0], len(blobs[1])
+    refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 1 is not the one zstd frame")
 
 
 def test_an_extra_frame(archive: Archive, tmp_path: Path) -> None:
     archive.frames.append([part("packages/unnamed-1.0.whl", b"evil")])
-    refused(archive.write(tmp_path / "evil.tar.zst"), "8 frames, the manifest accounts for 7")
+    refused(archive.write(tmp_path / "evil.tar.zst"), "7 frames, the manifest accounts for 6")
 
 
 def test_a_large_project_cut_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +214,7 @@ def test_a_large_project_cut_elsewhere(tmp_path: Path, monkeypatch: pytest.Monke
     store = Store(tmp_path / "store")
     written = write_bundle(tmp_path / "bundle.tar.zst", make_content(store, [Wanted(noise)]), store)
     found = contents(written.path)
-    archive = Archive.of(Manifest.from_bytes(found["manifest.json"]), found)
+    archive = Archive.of(parse_manifest(found["manifest.json"]), found)
     *others, project, end = archive.blobs()
     for cut, problem in ((40_000, ""), (39_999, "frames of noise are not cut")):
         blobs = [*others, project[:cut], project[cut:], end]
@@ -223,22 +228,22 @@ def test_a_large_project_cut_elsewhere(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_frame_without_checksum_or_content_size(archive: Archive, tmp_path: Path) -> None:
     blobs = archive.blobs()
     frames = [(_pack(blob), len(blob)) for blob in blobs]
-    frames[3] = zstandard.ZstdCompressor(write_checksum=False).compress(blobs[3]), len(blobs[3])
-    refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 3 does not hold")
-    frames[3] = (
-        zstandard.ZstdCompressor(write_checksum=True, write_content_size=False).compress(blobs[3]),
-        len(blobs[3]),
+    frames[2] = zstandard.ZstdCompressor(write_checksum=False).compress(blobs[2]), len(blobs[2])
+    refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 2 does not hold")
+    frames[2] = (
+        zstandard.ZstdCompressor(write_checksum=True, write_content_size=False).compress(blobs[2]),
+        len(blobs[2]),
     )
-    refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 3 does not hold")
+    refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 2 does not hold")
 
 
 def test_a_window_larger_than_format_1_allows(archive: Archive, tmp_path: Path) -> None:
     blobs = archive.blobs()
     frames = [(_pack(blob), len(blob)) for blob in blobs]
     # A frame header of its own: window descriptor for 2**28, content size in 4 bytes, checksum flag; one raw block.
-    header = b"\x28\xb5\x2f\xfd" + bytes([0b10000100, (28 - 10) << 3]) + struct.pack("<I", len(blobs[2]))
-    block = struct.pack("<I", 1 | len(blobs[2]) << 3)[:3] + blobs[2] + bytes(4)
-    frames[2] = header + block, len(blobs[2])
+    header = b"\x28\xb5\x2f\xfd" + bytes([0b10000100, (28 - 10) << 3]) + struct.pack("<I", len(blobs[1]))
+    block = struct.pack("<I", 1 | len(blobs[1]) << 3)[:3] + blobs[1] + bytes(4)
+    frames[1] = header + block, len(blobs[1])
     refused(write_frames(tmp_path / "evil.tar.zst", frames), "window of 268435456")
 
 
@@ -284,7 +289,7 @@ def _document(archive: Archive) -> dict[str, Any]:
 
 
 def _with_manifest(archive: Archive, data: bytes, path: Path) -> Path:
-    archive.frames[0] = [part("manifest.json", data)]
+    archive.frames[0][0] = part("manifest.json", data)
     return archive.write(path)
 
 
@@ -307,7 +312,7 @@ def _with_manifest(archive: Archive, data: bytes, path: Path) -> Path:
         (lambda d: d["files"][0].update(filename="a\0.whl"), r"files\[0\]\.filename"),
         (lambda d: d["files"][0].update(project="Alpha"), r"files\[0\]\.project"),
         (lambda d: d["files"][0].update(encoding="delta"), "alpha-1.0.*encoded as 'delta'"),
-        (lambda d: d["files"][0].update(frame=5), "alpha into frame 2"),
+        (lambda d: d["files"][0].update(frame=5), "alpha into frame 1"),
         (lambda d: d["files"][0].update(targets=["nowhere"]), "alpha-1.0.* is for nowhere"),
         (lambda d: d["files"][0].update(targets=["cp312-linux"]), "no file of alpha 1.0 for cp311-linux"),
         (lambda d: d["files"][0].update(version="1.0\x1b[2J"), "can't be printed"),
@@ -356,28 +361,28 @@ def test_a_manifest_in_another_form(archive: Archive, tmp_path: Path) -> None:
 
 
 def test_a_first_member_that_is_no_manifest(archive: Archive, tmp_path: Path) -> None:
-    archive.frames[0] = [part("other.json", b"{}")]
+    archive.frames[0][0] = part("other.json", b"{}")
     refused(archive.write(tmp_path / "evil.tar.zst"), "first member is 'other.json'")
 
 
 def test_names_that_some_file_systems_confuse(bundle: Path) -> None:
-    whole = Manifest.from_bytes(contents(bundle)["manifest.json"])
+    whole = parse_manifest(contents(bundle)["manifest.json"])
     twice = replace(whole.files[0], filename=whole.files[0].filename.upper(), metadata_sha256=None)
     members = (*whole.members, Member("requirements/01-REQUIREMENTS.txt", 0, "0" * 64))
     with pytest.raises(BundleError, match="twice"):
-        replace(whole, files=(whole.files[0], twice, *whole.files[1:])).check()
+        check(replace(whole, files=(whole.files[0], twice, *whole.files[1:])))
     with pytest.raises(BundleError, match="twice"):
-        replace(whole, members=tuple(sorted(members, key=lambda member: member.path))).check()
+        check(replace(whole, members=tuple(sorted(members, key=lambda member: member.path))))
 
 
 def _rewritten(archive: Archive, path: str, data: bytes) -> None:
     """Replace a member and make the manifest agree, as whoever owns the bundle could."""
-    before = Manifest.from_bytes(archive.frames[0][0][1])
+    before = parse_manifest(archive.frames[0][0][1])
     position = [member.path for member in before.members].index(path)
     members = list(before.members)
     members[position] = replace(members[position], size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    archive.frames[0] = [part("manifest.json", replace(before, members=tuple(members)).to_bytes())]
-    archive.frames[1][position] = part(path, data)
+    archive.frames[0][0] = part("manifest.json", replace(before, members=tuple(members)).to_bytes())
+    archive.frames[0][position + 1] = part(path, data)
 
 
 @pytest.mark.parametrize(
@@ -396,7 +401,7 @@ def test_documents_that_contradict_the_manifest(
 ) -> None:
     found = contents(bundle)
     original = found[path]
-    digest = Manifest.from_bytes(found["manifest.json"]).files_of("beta")[1].sha256.encode()
+    digest = parse_manifest(found["manifest.json"]).files_of("beta")[1].sha256.encode()
     data = {
         "garbage": b"\xff\xfe{",
         "empty": b"",

@@ -158,7 +158,11 @@ def test_a_section_with_url_gets_no_password_of_another_file(tmp_path: Path) -> 
         ("[repositories.x]\nurl = 5", "url must be a text that is not empty", ""),
         ("[repositories.x]\nurl = ''", "url must be a text that is not empty", ""),
         ("[repositories.x]\nurl = 'h'", "is not an http or https URL", ""),
-        ("[repositories.x]\nurl = 'https://h/'\ntype = 'ftp'", "type must be legacy or directory, not 'ftp'", ""),
+        (
+            "[repositories.x]\nurl = 'https://h/'\ntype = 'ftp'",
+            "type must be one of legacy, nexus, directory, s3, not 'ftp'",
+            "",
+        ),
         ("repositories = 1", "must be tables like [repositories.nexus]", ""),
         ("[repositories]\nx = 1", "[repositories.x] must be a table", ""),
         ("[repositories.x\n", "is not valid TOML: ", ""),
@@ -183,16 +187,27 @@ def test_airgap_toml_that_is_not_there_or_not_text(tmp_path: Path) -> None:
 
 def test_a_folder_is_a_repository_of_its_own_type(tmp_path: Path) -> None:
     (tmp_path / ".pypirc").write_text("[distutils]\nindex-servers = static\n[static]\nrepository = file:///srv/index\n")
-    (tmp_path / "airgap.toml").write_text('[repositories.other]\nurl = "file:///srv/other"\ntype = "directory"\n')
+    (tmp_path / "airgap.toml").write_text(
+        '[repositories.other]\nurl = "file:///srv/other"\ntype = "directory"\n[repositories.b]\nurl = "s3://b/c"\n'
+    )
     config = load(environ={"HOME": str(tmp_path)}, cwd=tmp_path)
-    assert {name: config.repositories[name].type for name in ("static", "other", "pypi")} == {
+    assert {name: config.repositories[name].type for name in ("static", "other", "b", "pypi")} == {
         "static": "directory",
         "other": "directory",
-        "pypi": "legacy",
+        "b": "s3",
+        "pypi": "auto",
     }
 
 
-@pytest.mark.parametrize("table", ['url = "https://h/"\ntype = "directory"', 'url = "file:///srv"\ntype = "legacy"'])
+@pytest.mark.parametrize(
+    "table",
+    [
+        'url = "https://h/"\ntype = "directory"',
+        'url = "file:///srv"\ntype = "legacy"',
+        'url = "https://h/"\ntype = "s3"',
+        'url = "s3://bucket/prefix"\ntype = "nexus"',
+    ],
+)
 def test_a_type_that_does_not_fit_the_url(tmp_path: Path, table: str) -> None:
     (tmp_path / "airgap.toml").write_text(f"[repositories.x]\n{table}\n")
     with pytest.raises(ConfigError, match="does not fit its url"):

@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 from mirror.bundle import (
     BundleContent,
     BundleReader,
-    Manifest,
     Since,
     Written,
     as_delta,
+    parse_manifest,
     prepare,
     unpack,
     write_bundle,
@@ -26,7 +26,7 @@ from mirror.cli.unpack import unpack as unpack_command
 from mirror.cli.verify import verify
 from mirror.errors import BundleError, ConflictError
 from mirror.models import Event
-from mirror.ops.delta import complete, read_manifest, read_since, since_receipts
+from mirror.ops.delta import complete, open_rows, read_since, since_receipts
 from mirror.push.receipt import Receipt, State
 from mirror.push.run import UnmetNeedsError, push
 from mirror.serve import embedded_publisher
@@ -38,7 +38,7 @@ from tests.wheelhouse import core_metadata, make_wheel
 
 ALPHA, BETA, BETA_2 = make_wheel("alpha", requires=["beta"]), make_wheel("beta"), make_wheel("beta", "2.0")
 OLD = [Wanted(ALPHA, requires=["beta"]), Wanted(BETA)]
-PLATFORMS = ("manylinux_2_28_x86_64", "win_amd64")
+PLATFORMS = ("macosx_14_0_arm64", "manylinux_2_28_aarch64", "manylinux_2_28_x86_64", "win_amd64")
 NEW = [Wanted(ALPHA, requires=["beta"]), Wanted(BETA_2)]
 
 
@@ -81,9 +81,15 @@ def test_a_delta_names_everything_and_carries_what_is_new(full: Written, delta: 
         (ALPHA.filename, full.identity, 0)
     ]
     assert manifest.since == {full.identity: "full"}
-    assert Manifest.from_bytes(manifest.to_bytes()) == manifest
-    for page in ("simple/alpha/index.html", "simple/alpha/index.json", "sbom.cdx.json", "report.html"):
-        assert ALPHA.sha256.encode() in found[page]
+    assert parse_manifest(manifest.to_bytes()) == manifest
+    for document in ("sbom.cdx.json", "report.html"):
+        assert ALPHA.sha256.encode() in found[document]
+    assert [name for name in found if name.startswith("simple/")] == [
+        "simple/beta/index.html",
+        "simple/beta/index.json",
+        "simple/index.html",
+        "simple/index.json",
+    ]
     assert b"1 of 2 files" in found["report.html"]
 
 
@@ -117,7 +123,9 @@ def test_a_delta_builds_on_a_manifest_and_on_a_delta(tmp_path: Path, full: Writt
     assert since.names == {full.identity: "full", delta.identity: "delta"}
     assert since.carriers[ALPHA.filename, ALPHA.sha256] == full.identity
     assert since.carriers[BETA_2.filename, BETA_2.sha256] == delta.identity
-    assert read_manifest(copy) == manifest
+    with open_rows(copy) as rows:
+        assert tuple(rows.files()) == manifest.files
+    assert (rows.targets, rows.since, rows.identity) == (manifest.targets, manifest.since, manifest.identity)
 
 
 def test_a_receipt_confirms_only_what_is_there(tmp_path: Path, full: Written) -> None:
@@ -135,8 +143,8 @@ def test_a_receipt_confirms_only_what_is_there(tmp_path: Path, full: Written) ->
     )
     assert not since_receipts([(bad, "bad")]).carriers
     assert not since_receipts([(receipt, "full"), (bad, "bad")]).carriers  # the later one knows better
-    with pytest.raises(BundleError, match="is a receipt"):
-        read_manifest(tmp_path / "full.receipt.json")
+    with pytest.raises(BundleError, match="is a receipt"), open_rows(tmp_path / "full.receipt.json"):
+        pass
 
 
 def test_the_file_of_another_digest_is_carried(tmp_path: Path, store: Store, full: Written) -> None:
@@ -211,7 +219,7 @@ def test_what_a_manifest_may_not_say_of_a_delta(delta: Written, change: object, 
     assert callable(change)
     document["files"][0], document["since"] = change(document["files"][0], document["since"])
     with pytest.raises(BundleError, match=message):
-        Manifest.from_bytes(json.dumps(document).encode())
+        parse_manifest(json.dumps(document).encode())
 
 
 def contents_manifest(path: Path) -> bytes:
@@ -268,7 +276,9 @@ def test_unpack_a_delta_together_with_what_it_builds_on(tmp_path: Path, full: Wr
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"store", "out"}
 
 
-def test_a_delta_of_one_project_in_145_is_its_files_and_little_else(tmp_path: Path, store: Store) -> None:
+def test_a_delta_of_one_project_in_145_for_four_targets_is_its_files_and_little_else(
+    tmp_path: Path, store: Store
+) -> None:
     made = random.Random(145)
     names = [f"project-{number}" for number in range(145)]
     everywhere = [named_target(f"cp312-{platform}") for platform in PLATFORMS]
@@ -289,6 +299,7 @@ def test_a_delta_of_one_project_in_145_is_its_files_and_little_else(tmp_path: Pa
                 [each.name for each in everywhere if each.name == f"cp312-{platform}"],
                 requires,
                 path,
+                upload_time=f"2024-10-02T{made.randrange(10, 24)}:{made.randrange(10, 60)}:{made.random() * 60:09.6f}Z",
             )
             for platform in PLATFORMS
         ]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,14 @@ import packaging
 import pytest
 from packaging.tags import sys_tags
 
+import mirror
 from mirror.cli.targets import in_full
 from mirror.errors import UsageError
 from mirror.targets import described_target, make_target, named_target, this_machine
+from tests.index_support import airgap
+from tests.interpreters import interpreters
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "describe_target.py"
+SCRIPT = Path(mirror.__file__).with_name("describe_target.py")
 # packaging where it runs; else the copy in pip, or what pip had before: with the rules of their day.
 ASK = """
 import json
@@ -37,20 +38,6 @@ except (ImportError, SyntaxError, TypeError):
         tags = ["-".join(tag) for tag in get_supported()]
 print(json.dumps([current, tags]))
 """
-
-
-def interpreters() -> Iterator[str]:
-    """Every Python from 3.6 on that runs here, once, whatever stands in front of it."""
-    found = [shutil.which(f"python3.{minor}") for minor in range(6, 16)]
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    seen: set[Path] = set()
-    for path in (sys.executable, *filter(None, found), *map(str, sorted(pyenv.glob("3.*/bin/python")))):
-        asked = subprocess.run(
-            [path, "-c", "import sys; print(sys.executable)"], check=False, capture_output=True, text=True
-        )
-        if asked.returncode == 0 and (real := Path(asked.stdout.strip()).resolve()) not in seen:
-            seen.add(real)
-            yield path
 
 
 def description(**changed: Any) -> dict[str, Any]:
@@ -101,6 +88,14 @@ def test_every_interpreter_is_described_as_it_is(interpreter: str, tmp_path: Pat
         check=True,
     ).stdout
     assert target.python == version.strip().removesuffix("+")
+
+
+def test_the_command_line_hands_the_script_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert airgap("targets", "--describe-script", "describe.py").code == 0
+    assert (tmp_path / "describe.py").read_bytes() == SCRIPT.read_bytes()
+    printed = airgap("targets", "--describe-script", "-")
+    assert (printed.code, printed.out) == (0, SCRIPT.read_text("utf-8"))
 
 
 def test_this_machine_described_is_this_machine() -> None:

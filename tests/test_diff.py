@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mirror.bundle import Manifest, Since, as_delta, prepare, write_bundle
+from mirror.bundle import Manifest, as_delta, prepare, write_bundle
 from mirror.cli.diff import diff as command
 from mirror.ops.diff import diff
 from mirror.store import Store
-from tests.bundle_support import Wanted, make_content, target
+from tests.bundle_support import Wanted, make_content, since, target
 from tests.wheelhouse import make_wheel
 
 ALPHA, BETA, BETA_2, GAMMA = make_wheel("alpha"), make_wheel("beta"), make_wheel("beta", "2.0"), make_wheel("gamma")
@@ -54,7 +54,7 @@ def test_another_target_and_other_bytes(store: Store) -> None:
 
 def test_a_delta_differs_by_what_it_names_not_by_what_it_carries(store: Store) -> None:
     prepared = prepare(make_content(store, [Wanted(ALPHA), Wanted(BETA)]))
-    assert not diff(prepared.manifest, as_delta(prepared, Since.of(prepared.manifest, "")).manifest)
+    assert not diff(prepared.manifest, as_delta(prepared, since(prepared.manifest)).manifest)
 
 
 def test_the_command(tmp_path: Path, store: Store) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import ssl
 import threading
@@ -22,7 +20,8 @@ from mirror.cli import airgap
 from mirror.net.certificates import read_certificate
 from mirror.ops import doctor
 from tests.http_support import Reply, Request, Server, basic, tls_context
-from tests.push_support import free_port, process
+from tests.nginx_support import nginx
+from tests.push_support import free_port
 
 HOST = "127.0.0.1"
 SECRET = "hunter2-marked"
@@ -280,22 +279,11 @@ class TestUpload:
         assert cause in only(found, "credentials")["text"]
 
     def test_a_limit_in_front_of_the_repository(self, tmp_path: Path) -> None:
-        program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin:" + os.environ["PATH"])
-        if program is None:
-            pytest.skip("nginx is not installed")
-        port = free_port()
-        user = "user root; " if os.geteuid() == 0 else ""
-        paths = "".join(f"{name}_temp_path {tmp_path}/{name}; " for name in _NGINX_PATHS)
         with serve.running(tmp_path / "home") as server:
-            (tmp_path / "nginx.conf").write_text(
-                f"{user}daemon off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ {paths}access_log off; "
-                f"server {{ listen {HOST}:{port}; client_max_body_size 1m; "
-                f"location / {{ proxy_pass {server.repository_url('pypi-hosted').partition('/repository')[0]}; }} }} }}"
-            )
-            url = f"http://{HOST}:{port}/repository/pypi-hosted/"
-            command = [program, "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"]
-            with process(command, f"{url}simple/", tmp_path / "log"):
-                found = only(examine("--repo", url), "upload size", "note")
+            behind = server.repository_url("pypi-hosted").partition("/repository")[0]
+            limited = f"client_max_body_size 1m; location / {{ proxy_pass {behind}; }}"
+            with nginx(tmp_path, limited, ready="/repository/pypi-hosted/simple/") as url:
+                found = only(examine("--repo", f"{url}/repository/pypi-hosted/"), "upload size", "note")
         assert "413" in found["text"]
         assert "client_max_body_size" in found["remedy"]
 
@@ -323,4 +311,61 @@ def test_what_is_no_certificate(der: bytes) -> None:
         read_certificate(der)
 
 
-_NGINX_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the repositories of an embedded server are that has a user who may read and one who may write."""
+    home = tmp_path_factory.mktemp("home")
+    users = serve.open_users(home)
+    users.add("reader", SECRET, {"*": "read"})
+    users.add("writer", SECRET, {"*": "write"})
+    with serve.running(home) as running:
+        yield running.repository_url("pypi-hosted").removesuffix("pypi-hosted/")
+
+
+class TestEmbeddedServer:
+    """Against the real thing: users, rights and kinds of repositories as they answer for themselves."""
+
+    @staticmethod
+    def login(user: str, password: str = SECRET) -> dict[str, str]:
+        return {"TWINE_USERNAME": user, "TWINE_PASSWORD": password}
+
+    def test_who_may_upload(self, guarded: str) -> None:
+        found = only(examine("--repo", f"{guarded}pypi-hosted/", env=self.login("writer")), "upload", "fine")
+        assert "takes uploads by user writer" in found["text"]
+
+    def test_nobody_is_named(self, guarded: str) -> None:
+        found = examine("--repo", f"{guarded}pypi-hosted/")
+        told = [finding for finding in found if finding["check"] == "credentials"]
+        assert all("TWINE_PASSWORD" in finding["remedy"] or ".pypirc" in finding["remedy"] for finding in told)
+        assert "none are known" in told[-1]["text"]
+
+    def test_a_wrong_password(self, guarded: str) -> None:
+        found = examine("--repo", f"{guarded}pypi-hosted/", env=self.login("writer", f"{SECRET}-old"))
+        told = [finding for finding in found if finding["check"] == "credentials"]
+        assert "does not accept user writer" in told[-1]["text"]
+        assert "airgap config" in told[-1]["remedy"]
+
+    def test_the_right_password_without_the_right_to_upload(self, guarded: str) -> None:
+        found = only(examine("--repo", f"{guarded}pypi-hosted/", env=self.login("reader")), "credentials")
+        assert "may not upload" in found["text"]
+        assert "edit and add" in found["remedy"]
+
+    def test_the_index_is_given_for_uploads(self, guarded: str) -> None:
+        found = examine("--repo", f"{guarded}pypi-hosted/simple/", env=self.login("writer"))
+        assert "airgap sends them to" in only(found, "upload", "note")["text"]
+        assert levels(found, "upload") == ["note", "fine"]
+
+    def test_a_proxy_repository_takes_no_uploads(self, guarded: str) -> None:
+        found = only(
+            examine("--repo", f"{guarded}pypi-proxy/", "-i", f"{guarded}pypi-hosted/simple/", env=self.login("writer")),
+            "upload",
+        )
+        assert "400" in found["text"]
+        assert "hosted" in found["remedy"]
+
+    def test_a_repository_that_is_not_there(self, guarded: str) -> None:
+        found = only(
+            examine("--repo", f"{guarded}nothing/", "-i", f"{guarded}pypi-hosted/simple/", env=self.login("writer")),
+            "upload",
+        )
+        assert "404" in found["text"]

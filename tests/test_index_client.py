@@ -164,7 +164,7 @@ def test_a_quarantined_project_comes_from_nowhere_else(server: Server, place: Pl
     put(server, "/b/foo/", "foo-1.0.zip")
     with place.index(f"{server.url}/a/", f"{server.url}/b/") as index:
         (page,) = index.pages(FOO)
-    assert (page.status, page.quarantined, page.filenames) == (("quarantined", "?!"), True, [])
+    assert (page.status, page.quarantined, list(page.filenames)) == (("quarantined", "?!"), True, [])
     assert not server.seen("/b/foo/")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirror.bundle import BundleReader, unpack
+from mirror.bundle.consistency import check
 from mirror.errors import BundleError
 from tests.index_support import LINUX, Desk, Warehouse, airgap, warehouse
 from tests.wheelhouse import make_sdist, make_wheel
@@ -96,6 +97,14 @@ def test_an_index_without_upload_times(desk: Desk) -> None:
         assert (
             desk.pack("app", "--exclude-newer", "2024-02-01", "--exclude-newer-missing", choice).pins["app"] == version
         )
+
+
+def test_what_helps_where_no_file_has_a_time(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app", "1.0"))
+    ran = desk.pack("app", "--exclude-newer", "2024-02-01", "--exclude-newer-missing", "skip")
+    assert ran.code == 3
+    assert "Tried, and it resolves: use --exclude-newer-missing allow (gives app 1.0).\n" in ran.err
+    assert "end later" not in ran.err
 
 
 def test_a_folder_of_wheels_needs_no_upload_times(desk: Desk) -> None:
@@ -209,7 +218,7 @@ def test_an_extra_must_belong_to_a_release_that_a_target_needs(desk: Desk) -> No
     (extra,) = (file for file in manifest.files if not file.targets)
     files = [replace(file, version="1.1") if file is extra else file for file in manifest.files]
     with pytest.raises(BundleError, match=r"app-1.0.tar.gz is of a release that no target of the manifest needs"):
-        replace(manifest, files=tuple(files)).check()
+        check(replace(manifest, files=tuple(files)))
 
 
 def test_extras_are_pushed_too(desk: Desk) -> None:

@@ -236,8 +236,8 @@ def test_json_page() -> None:
 
 @pytest.mark.parametrize("version", ["1.0", "1.1", "1.99"])
 def test_any_1_x_is_understood(version: str) -> None:
-    assert json_page(meta={"api-version": version}).filenames == []
-    assert page(f'<meta name="pypi:repository-version" content="{version}">').filenames == []
+    assert not json_page(meta={"api-version": version}).filenames
+    assert not page(f'<meta name="pypi:repository-version" content="{version}">').filenames
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_what_is_no_index(body: bytes, kind: str) -> None:
 
 def test_a_server_that_names_no_type() -> None:
     assert page(b'<!DOCTYPE html><a href="foo-1.0.zip">x</a>', kind="").file(0).version == "1.0"
-    assert page(b'{"files": []}', kind="application/octet-stream").filenames == []
+    assert not page(b'{"files": []}', kind="application/octet-stream").filenames
 
 
 def test_root() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from mirror.bundle import BundleReader, Since, write_bundle
+from mirror.bundle import BundleReader, write_bundle
 from mirror.bundle.content import as_delta, prepare
 from mirror.errors import IncompleteError
 from mirror.models import Target
@@ -20,7 +20,7 @@ from mirror.ops.pack import pack
 from mirror.store import Store
 from mirror.targets import make_target, this_machine
 from tests.build_support import backend, config, leaving_traces, plain, run, wanted, wheelhouse
-from tests.bundle_support import Wanted, make_content
+from tests.bundle_support import Wanted, make_content, since
 from tests.wheelhouse import make_wheel
 
 HOST = this_machine()
@@ -101,7 +101,7 @@ def test_a_wheel_that_this_machine_does_not_take_is_not_called_a_failure(tmp_pat
 def test_a_delta_can_not_be_judged_alone(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     prepared = prepare(make_content(store, [Wanted(make_wheel("alpha"), [HOST.name])], targets=[HOST]))
-    delta = as_delta(prepared, Since.of(prepared.manifest, "earlier"))
+    delta = as_delta(prepared, since(prepared.manifest, "earlier"))
     [check] = checked(write_bundle(tmp_path / "delta.tar.zst", delta, store).path)
     assert check.outcome == "unchecked"
     assert "delta" in check.reason

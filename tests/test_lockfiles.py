@@ -14,8 +14,8 @@ from packaging.tags import Tag
 from uv import find_uv_bin
 
 from mirror.errors import RequirementsError, ResolutionError, UsageError
-from mirror.lockfiles import Lock, read
-from mirror.lockfiles.lock import chains, choose, read_marker
+from mirror.lockfiles import read
+from mirror.lockfiles.lock import Lock, chains, choose, read_marker
 from mirror.lockfiles.toml import Table, parse
 from mirror.models import FormatControl, Target
 from mirror.targets import Ranks, make_target

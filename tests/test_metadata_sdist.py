@@ -5,15 +5,20 @@ import gzip
 import hashlib
 import io
 import lzma
+import random
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from mirror.build.source import unpack_sdist
 from mirror.errors import MetadataError
 from mirror.metadata import sdist
 from mirror.metadata.sdist import build_requires, may_ask_for_more, sdist_metadata
+from mirror.metadata.unpack import check_unpacks
 from mirror.metadata.wheel import METADATA_LIMIT
 from tests.wheelhouse import make_sdist
 
@@ -108,6 +113,17 @@ def test_the_sdists_that_tests_build() -> None:
 def test_what_is_no_sdist(data: bytes) -> None:
     with pytest.raises(MetadataError, match=NAME):
         read(data)
+
+
+@pytest.mark.parametrize(("ending", "compress"), [("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_bytes_that_were_damaged(ending: str, compress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    noise = bytes(random.Random(0).choices(b"abcdefgh", k=300_000))
+    raw = bytearray(tarred(("foo-1.0/data", noise), ("foo-1.0/PKG-INFO", b""), compress=compress))
+    raw[len(raw) // 2 : len(raw) // 2 + 3000] = b"\xff" * 3000
+    filename = f"foo-1.0.tar.{ending}"
+    for reader in (sdist_metadata, check_unpacks, partial(unpack_sdist, folder=tmp_path)):
+        with pytest.raises(MetadataError, match=filename):
+            reader(io.BytesIO(raw), filename)
 
 
 def test_a_name_that_is_no_sdists() -> None:

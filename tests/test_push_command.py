@@ -69,6 +69,23 @@ def test_a_bundle_and_its_receipt(bundle: Path, folder: Path) -> None:
     assert not list(folder.rglob("*.part"))
 
 
+def test_a_log_has_one_line_for_each_wave(bundle: Path, server: FakeRepository) -> None:
+    result = push(bundle, into=server)
+    waves = [line for line in result.stderr.splitlines() if "wave" in line]
+    assert [line.partition(", ")[2].rpartition(", ")[0] for line in waves] == [
+        "wave 1 of 2: 3 of 3 files",
+        "wave 2 of 2: 1 of 1 files",
+    ]
+    assert "wave" not in push(bundle, into=server).output
+
+
+def test_a_log_tells_waves_that_were_not_finished(bundle: Path, server: FakeRepository) -> None:
+    server.fault_for_all = Fault(400)
+    result = push(bundle, into=server)
+    assert "wave 1 of 2: 0 of 3 files" in result.stderr
+    assert "wave 2 of 2: 0 of 1 files" in result.stderr
+
+
 def test_a_bundle_from_a_pipe(bundle: Path, folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mirror", "push", "-", "--repo", folder.as_uri()]
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
+from mirror.config import load
 from mirror.errors import IntegrityError
+from mirror.filenames import split_filename
+from mirror.index.simple import ACCEPT, parse_page
 from mirror.net import Client
 from mirror.push.form import form_fields
 from mirror.push.legacy import LegacyPublisher
 from mirror.push.multipart import MultipartBody
-from tests.push_support import FakeRepository, fake_repository, make_upload, parse_upload
+from mirror.urls import with_slash
+from tests.push_support import FakeRepository, fake_repository, make_upload, parse_upload, read_metadata
 from tests.wheelhouse import Built, make_sdist, make_wheel
 
 FULL = """\
@@ -89,6 +94,12 @@ FILES = [
     make_sdist("dotted.name", "2024.1"),
 ]
 
+#: Projects whose newest wheel and sdist are small, made by many different build backends over the years.
+REAL = (
+    "attrs certifi chardet click colorama flit-core hatchling idna iniconfig itsdangerous jinja2 packaging pathspec "
+    "platformdirs pluggy poetry-core pygments pyparsing python-dateutil requests setuptools six toml urllib3 wheel"
+)
+
 
 @pytest.mark.parametrize(
     ("url", "digests"),
@@ -111,31 +122,90 @@ def test_a_nexus_without_its_usual_path_is_known_by_its_answers() -> None:
         assert list(publisher.digests) == ["md5"]
 
 
-@pytest.mark.parametrize("built", FILES, ids=lambda built: built.filename)
-def test_the_form_is_twines_field_by_field_and_md5_besides(built: Built, tmp_path: Path) -> None:
-    upload = make_upload(built, tmp_path)
+def generated() -> list[Built]:
+    """Files with every combination of what metadata may leave out, in the versions that are about."""
+    optional = [
+        "Summary: One line",
+        "Keywords: a,b c",
+        "Home-page: https://example.org/",
+        "Author: Ada",
+        "License: MIT",
+        "Requires-Dist: plain>=1\nRequires-Dist: other; python_version < '3'",
+        "Project-URL: Home, https://example.org/\nProject-URL: Code, https://example.org/code",
+        "Provides-Extra: more\nProvides-Extra: less",
+        "Classifier: Topic :: Internet\nClassifier: Programming Language :: Python",
+    ]
+    files = []
+    for number in range(44):
+        lines = [line for bit, line in enumerate(optional) if (number * 13 + 5) >> bit & 1]
+        version = ("2.1", "2.2", "2.3", "2.4")[number % 4]
+        metadata = "\n".join([f"Metadata-Version: {version}", f"Name: made{number}", "Version: 1.0", *lines, ""])
+        files.append(wheel(f"{metadata}\nBody {number}\n", f"made{number}", "1.0"))
+    return files
+
+
+def compare(files: Sequence[Path], folder: Path) -> list[str]:
+    """Send *files* with twine and with ours; what differs, but for md5_digest, which only Nexus is sent."""
+    uploads = [make_upload(Built(path.name, path.read_bytes(), read_metadata(path)), folder / "ours") for path in files]
     with fake_repository() as server, Client() as client:
-        twine(server, upload.path)
+        twine(server, *files)
         server.files.clear()
-        LegacyPublisher(client, server.url).upload(upload)
-        theirs, ours = server.received
-    assert ours.filename == theirs.filename == built.filename
-    assert ours.content == theirs.content == built.data
-    extra = ("md5_digest", upload.hashes.get("md5"))
-    assert Counter(ours.fields) == Counter([*theirs.fields, extra])
-    # Values of one field keep their order.
-    for name in {name for name, _ in theirs.fields}:
-        assert ours[name] == theirs[name], name
+        publisher = LegacyPublisher(client, server.url)
+        for upload in uploads:
+            publisher.upload(upload)
+        theirs = {each.filename: each for each in server.received[: len(files)]}
+        ours = {each.filename: each for each in server.received[len(files) :]}
+    assert theirs.keys() == ours.keys() == {path.name for path in files}
+    found = []
+    for upload in uploads:
+        mine, other = ours[upload.filename], theirs[upload.filename]
+        assert mine.content == other.content
+        assert ("md5_digest", upload.hashes.get("md5")) in mine.fields
+        names = {name for name, _ in (*mine.fields, *other.fields)} - {"md5_digest"}
+        # The order of a field's values counts, that of fields does not.
+        found += [
+            f"{upload.filename} {name}: {other[name]} {mine[name]}" for name in names if mine[name] != other[name]
+        ]
+    return found
 
 
-def twine(server: FakeRepository, path: Path) -> None:
+def test_fifty_files_are_sent_as_twine_sends_them(tmp_path: Path) -> None:
+    files = [*FILES, *generated()]
+    assert len(files) == 50
+    assert compare([built.save(tmp_path) for built in files], tmp_path) == []
+
+
+@pytest.mark.network
+def test_fifty_real_files_are_sent_as_twine_sends_them(tmp_path: Path) -> None:
+    index = with_slash(load().index_url.value)
+    files: list[Path] = []
+    with Client() as client:
+        for project in REAL.split():
+            page = client.get(f"{index}{project}/", headers={"accept": ACCEPT})
+            parsed = parse_page(page.body, page.headers["content-type"], page.url, project=project, index=index)
+            splits = {position: split_filename(name) for position, name in enumerate(parsed.filenames)}
+            for ending in (".whl", ".tar.gz"):
+                versions = {
+                    Version(parts.version): position
+                    for position, parts in splits.items()
+                    if parts is not None and parsed.filenames[position].endswith(ending)
+                }
+                file = parsed.file(versions[max(versions)])
+                path = tmp_path / file.filename
+                path.write_bytes(b"".join(client.download(file.url)))
+                files.append(path)
+    assert len(files) == 50
+    assert compare(files, tmp_path) == []
+
+
+def twine(server: FakeRepository, *paths: Path) -> None:
     command = [sys.executable, "-m", "twine", "upload", "--non-interactive", "--disable-progress-bar"]
     done = subprocess.run(
-        [*command, "--repository-url", server.url, "-u", "u", "-p", "p", str(path)],
+        [*command, "--repository-url", server.url, "-u", "u", "-p", "p", *map(str, paths)],
         capture_output=True,
         text=True,
         check=False,
-        env={"HOME": str(path.parent), "PATH": ""},
+        env={"HOME": str(paths[0].parent), "PATH": ""},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

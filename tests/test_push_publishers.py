@@ -20,17 +20,22 @@ import pytest
 
 from mirror import serve
 from mirror.bundle import BundleReader, unpack
-from mirror.errors import ConflictError, StorageError
+from mirror.errors import StorageError
+from mirror.index import static
+from mirror.index.simple import ACCEPT, JSON_TYPE
+from mirror.models import Event
 from mirror.net import Client
 from mirror.push.directory import DirectoryPublisher
 from mirror.push.legacy import LegacyPublisher, index_url_for, upload_url_for
+from mirror.push.nexus import nexus_publisher
 from mirror.push.publisher import Publisher, Upload
 from mirror.push.receipt import State
 from mirror.push.run import push
 from tests.bundle_support import write_small
+from tests.nginx_support import nginx
 from tests.publisher_conformance import PublisherConformance
-from tests.push_support import FolderSource, free_port, make_upload, process, read_metadata
-from tests.wheelhouse import make_sdist, make_wheel
+from tests.push_support import FolderSource, fake_repository, free_port, make_upload, process, read_metadata
+from tests.wheelhouse import make_wheel
 
 
 @pytest.fixture
@@ -152,6 +157,42 @@ class TestDirectory(PublisherConformance):
             list(executor.map(add, uploads))
         assert len(DirectoryPublisher(tmp_path / "index").listing("shared")) == 12
 
+    def test_two_commands_at_once(self, tmp_path: Path) -> None:
+        for number in (1, 2):
+            for project in ("alpha", "beta"):
+                for version in (number, number + 1):  # 2.0 is what both bring
+                    make_wheel(project, f"{version}.0").save(tmp_path / f"dist{number}")
+        root = tmp_path / "index"
+        command = [sys.executable, "-m", "mirror", "push", "--repo", root.as_uri(), "--quiet"]
+        running = [subprocess.Popen([*command, str(tmp_path / f"dist{number}")]) for number in (1, 2)]
+        assert [each.wait(60) for each in running] == [0, 0]
+        for page in static.PAGES:
+            assert static.read_root((root / static.page_path(page)).read_bytes(), page) == ["alpha", "beta"]
+            for project in ("alpha", "beta"):
+                body = (root / static.page_path(page, project)).read_bytes()
+                assert len(static.read_project(body, page, project)) == 3
+
+    def test_a_listed_file_stays_as_it_is_listed(self, tmp_path: Path) -> None:
+        upload = make_upload(make_wheel("alpha"), tmp_path / "files")
+        publisher = DirectoryPublisher(tmp_path / "index")
+        publisher.upload(upload)
+        page = tmp_path / "index/simple/alpha/index.json"
+        yanked = json.loads(page.read_bytes())
+        yanked["files"][0]["yanked"] = "broken"
+        page.write_text(json.dumps(yanked))
+        publisher.upload(upload)
+        assert json.loads(page.read_bytes())["files"] == yanked["files"]
+
+    def test_a_link_that_leaves_the_folder_is_not_followed(self, tmp_path: Path) -> None:
+        upload = make_upload(make_wheel("alpha"), tmp_path / "files")
+        publisher = DirectoryPublisher(tmp_path / "index")
+        publisher.upload(upload)
+        page = tmp_path / "index/simple/alpha/index.json"
+        for place in ("../../../files/", "../../packages/../../files/", "https://elsewhere.invalid/"):
+            page.write_text(page.read_text().replace("../../packages/", place))
+            assert publisher.digest("alpha", upload.filename) is None
+            page.write_text(page.read_text().replace(place, "../../packages/"))
+
     def test_a_file_that_a_killed_push_did_not_list_is_listed(self, tmp_path: Path) -> None:
         upload = make_upload(make_wheel("half"), tmp_path / "files")
         publisher = DirectoryPublisher(tmp_path / "index")
@@ -181,45 +222,43 @@ class TestDirectory(PublisherConformance):
         assert [item for item in after if "9.0" not in item["filename"]] == before
 
     def test_pip_installs_from_it_through_nginx(self, tmp_path: Path) -> None:
-        program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin:" + os.environ["PATH"])
-        if program is None:
-            pytest.skip("nginx is not installed")
         root = tmp_path / "index"
         source = FolderSource(
             tmp_path / "source", [(make_wheel("top", requires=["under"]), ["under"]), (make_wheel("under"), [])]
         )
         assert push(source, DirectoryPublisher(root), metadata=read_metadata).complete
-        port = free_port()
-        user = "user root; " if os.geteuid() == 0 else ""
-        paths = "".join(f"{name}_temp_path {tmp_path}/{name}; " for name in _NGINX_PATHS)
-        (tmp_path / "nginx.conf").write_text(
-            f"{user}daemon off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ {paths}access_log off; "
-            f"types {{ text/html html; }} server {{ listen 127.0.0.1:{port}; root {root}; }} }}"
+        choice = (
+            "map $http_accept $simple { default index.html; "
+            '"~application/vnd\\.pypi\\.simple\\.v1\\+json" index.json; }'
         )
-        url = f"http://127.0.0.1:{port}/simple/"
-        with process([program, "-c", str(tmp_path / "nginx.conf"), "-e", "stderr"], url, tmp_path / "log"):
-            command = [sys.executable, "-m", "pip", "--isolated", "download", "--index-url", url, "top"]
-            subprocess.run([*command, "-d", str(tmp_path / "got")], check=True, capture_output=True)
-        assert len(list((tmp_path / "got").iterdir())) == 2
+        # As docs/howto-static-index.md has it, and with no configuration at all.
+        for number, (server, http) in enumerate([("index $simple; add_header Vary Accept;", choice), ("", "")]):
+            with nginx(tmp_path, f"root {root}; {server}", http=http) as url:
+                asked = urllib.request.Request(f"{url}/simple/top/", headers={"accept": ACCEPT})
+                with urllib.request.urlopen(asked) as answer:
+                    assert answer.headers["content-type"] == (JSON_TYPE if http else "text/html")
+                command = [sys.executable, "-m", "pip", "--isolated", "download", "--index-url", f"{url}/simple/"]
+                folder = tmp_path / f"got{number}"
+                subprocess.run([*command, "top", "-d", str(folder)], check=True, capture_output=True)
+                assert len(list(folder.iterdir())) == 2
 
 
-def test_a_repository_that_runs_elsewhere(client: Client, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not os.environ.get("AIRGAP_TEST_REPOSITORY"), reason="AIRGAP_TEST_REPOSITORY names no repository to test against"
+)
+class TestElsewhere(PublisherConformance):
     """A Nexus, Gitea or Pulp named by AIRGAP_TEST_REPOSITORY (a URL with credentials): what it gets stays there."""
-    url = _ELSEWHERE
-    if not url:
-        pytest.skip("AIRGAP_TEST_REPOSITORY names no repository to test against")
-    one, two = (f"airgap-test-{name}-{secrets.token_hex(4)}" for name in ("one", "two"))
-    source = FolderSource(
-        tmp_path / "source", [(make_wheel(one, requires=[two]), [two]), (make_wheel(two), []), (make_sdist(two), [])]
-    )
-    publisher = LegacyPublisher(client, url)
-    first = push(source, publisher, metadata=read_metadata, verify_download=-1)
-    assert first.counts[State.UPLOADED] == 3
-    again = push(source, publisher, metadata=read_metadata)
-    assert again.counts[State.PRESENT] == 3
-    other = make_wheel(one, files={"other.py": b"other"})
-    with pytest.raises(ConflictError):
-        push(FolderSource(tmp_path / "other", [(other, [])]), publisher, metadata=read_metadata)
+
+    patience = 30.0  # Pulp answers before it is done
+
+    @pytest.fixture
+    def unique(self) -> str:
+        return f"-{secrets.token_hex(6)}"
+
+    @pytest.fixture
+    def publisher(self, client: Client) -> Publisher:
+        url = _ELSEWHERE or ""
+        return nexus_publisher(client, url) or LegacyPublisher(client, url)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +286,30 @@ def test_a_mistaken_upload_url_is_corrected(tmp_path: Path, client: Client, endi
         assert list(publisher.listing("alpha")) == ["alpha-1.0-py3-none-any.whl"]
 
 
+def test_an_index_that_is_at_another_origin(client: Client, tmp_path: Path) -> None:
+    """Pulp sends readers there for every page, pypiserver only for projects that it does not have."""
+    wheel = make_wheel("alpha")
+    events: list[Event] = []
+    with fake_repository() as uploads, fake_repository() as content:
+        uploads.moved = f"{content.url}simple/"
+        content.files[wheel.filename] = wheel.data
+        publisher = LegacyPublisher(client, uploads.url, report=events.append)
+        assert publisher.digest("alpha", wheel.filename) == wheel.sha256
+        assert publisher.listing("beta") == {}
+        assert not events
+        assert len(uploads.requests) == 2  # the page, and the root, once
+
+
+def test_a_project_that_another_index_has(client: Client) -> None:
+    events: list[Event] = []
+    with fake_repository() as server, fake_repository() as public:
+        public.files["alpha-1.0-py3-none-any.whl"] = b"of all the world"
+        server.root = []
+        server.elsewhere = f"{public.url}simple/"
+        assert LegacyPublisher(client, server.url, report=events.append).listing("alpha") == {}
+        assert "sends questions about projects that it does not have to 127.0.0.1" in events[0].text
+        assert not public.requests
+
+
 # Read here: tests run without the user's AIRGAP_ settings.
 _ELSEWHERE = os.environ.get("AIRGAP_TEST_REPOSITORY")
-_NGINX_PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

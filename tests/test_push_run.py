@@ -253,6 +253,26 @@ def test_an_index_that_never_shows_a_file_fails_it(
     }
 
 
+def test_what_was_accepted_and_not_stored_holds_back_what_needs_it(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.faults = {BASE.filename: [Fault(200)]}
+    with pytest.raises(IncompletePushError, match="does not show it in its index"):
+        run(source, server, client)
+    assert set(server.files) == {LONE.filename}
+    assert run(source, server, client).complete
+
+
+def test_an_index_that_shows_nothing_at_all_may_be_elsewhere(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    publisher = LegacyPublisher(client, server.url, index_url=f"{server.url}elsewhere/")
+    with pytest.raises(IncompletePushError) as caught:
+        push(source, publisher, metadata=read_metadata, read_back_wait=0.0)
+    assert "--index-url" in caught.value.hint
+    assert set(server.files) == {BASE.filename, LONE.filename}
+
+
 def test_an_index_that_shows_another_digest_afterwards_is_a_conflict(
     source: FolderSource, server: FakeRepository, client: Client
 ) -> None:
@@ -354,7 +374,7 @@ def test_no_room_to_unpack_stops_the_push(
     source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(IncompletePushError, match="No room to unpack"):
+    with pytest.raises(IncompletePushError, match="No room for temporary files"):
         run(source, server, client)
     assert not server.received
 

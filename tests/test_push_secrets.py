@@ -52,7 +52,7 @@ def told(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return str(request.param)
 
 
-def push(url: str, told: str, bundle: Path) -> str:
+def push(url: str, told: str, bundle: Path, *more: str) -> str:
     """Push into *url* and return all that was said; the push fails, and says something."""
     name, words = url, [str(bundle)]
     if told == "url":
@@ -64,7 +64,7 @@ def push(url: str, told: str, bundle: Path) -> str:
             f"repository = {url}\nusername = {USER}\npassword = {SECRET}\n"
         )
         name, words = "hosted", [*words, "--config-file", str(pypirc)]
-    options = ["--repo", name, "--retries", "0", "--timeout", "5", "--verbose"]
+    options = ["--repo", name, "--retries", "0", "--timeout", "5", "--verbose", *more]
     done = CliRunner().invoke(airgap, ["push", *words, *options])
     assert done.exit_code != 0
     error = done.exception
@@ -86,6 +86,54 @@ def test_refused(bundle: Path, server: FakeRepository, told: str, status: int) -
     said = push(server.url, told, bundle)
     assert str(status) in said
     check(said)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(200),
+        Fault(200, body=f"<!DOCTYPE html><title>{ECHO}</title>".encode()),
+        Fault(500, stores=True, body=ECHO.encode()),
+        Fault(429, headers={"retry-after": "0"}, body=ECHO.encode()),
+    ],
+    ids=["stored nothing", "login page", "ambiguous", "too many"],
+)
+def test_answers_that_prove_nothing(bundle: Path, server: FakeRepository, told: str, fault: Fault) -> None:
+    server.fault_for_all = fault
+    server.page_faults = [404, 404, 404, *[403] * 50]  # after the first look nobody may look any more
+    check(push(server.url, told, bundle))
+
+
+def test_an_index_that_needs_a_secret_of_its_own(bundle: Path, server: FakeRepository) -> None:
+    server.page_faults = [401] * 50
+    url = f"{server.url}simple/".replace("://", f"://{USER}:{SECRET}@")
+    check(push(server.url, "environment", bundle, "--index-url", url))
+    check(push(server.url, "environment", bundle, "--index-url", url, "--dry-run", "--json"))
+
+
+def test_no_failed_round_of_a_sync_tells_or_keeps_a_secret(
+    server: FakeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for box in ("in", "out"):
+        (tmp_path / box).mkdir()
+    made = write_small(tmp_path / "made").path
+    (tmp_path / "in" / "plant-000001.tar.zst").write_bytes(made.read_bytes())
+    url = server.url.replace("://", f"://{USER}:{SECRET}@")
+    (tmp_path / "pypirc").write_text(f"[distutils]\nindex-servers = hosted\n[hosted]\nrepository = {url}\n")
+    Path(os.environ["HOME"], ".pypirc").write_bytes((tmp_path / "pypirc").read_bytes())
+    monkeypatch.setenv("AIRGAP_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "airgap.toml").write_text(
+        '[sync.plant]\nside = "isolated"\ninbox = "in"\noutbox = "out"\nrepo = "hosted"\n'
+    )
+    server.fault_for_all = Fault(401, body=ECHO.encode())
+    for words in (["sync", "plant"], ["sync", "--status", "--json"], ["sync", "plant", "--dry-run"]):
+        done = CliRunner().invoke(airgap, words)
+        check(f"{done.output} {done.exception} {getattr(done.exception, 'hint', '')}")
+    assert server.received
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.name != "pypirc":
+            check(path.read_bytes().decode("utf-8", "replace"))
 
 
 def test_cut(bundle: Path, server: FakeRepository, told: str) -> None:

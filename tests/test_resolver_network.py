@@ -14,7 +14,7 @@ from mirror.metadata.reader import MetadataReader
 from mirror.models import RequirementLine, RequirementSet
 from mirror.net import Client
 from mirror.resolver import Resolution
-from mirror.resolver.candidates import Candidate
+from mirror.resolver.needs import Candidate
 from mirror.resolver.provider import Provider
 from mirror.store import Store
 from mirror.targets import make_target

@@ -79,6 +79,10 @@ def test_without_the_right_credentials_there_is_nothing(
             stranger.get("packages/app/1.0/x.whl"),
             stranger.post("pypi", content=b""),
             stranger.get(f"{server.url}/service/rest/v1/components?repository=pypi-hosted"),
+            stranger.get(f"{server.url}/service/rest/v1/repositories"),
+            stranger.post(
+                f"{server.url}/service/rest/v1/components?repository=pypi-hosted", files={"pypi.asset": ("x.whl", b"x")}
+            ),
             upload(stranger, WHEEL, tmp_path),
         ):
             assert answer.status_code == 401

@@ -23,6 +23,7 @@ from tests.test_serve_search import PYTHONS
 from tests.wheelhouse import make_sdist, make_wheel
 
 USER = ("deployer", "deployer's password")
+PDM = "pdm[locked]"  # with the versions that it was released with: it breaks with hishel 2, which it does not exclude
 PYPROJECT = """\
 [project]
 name = "by-poetry"
@@ -131,6 +132,25 @@ def test_poetry_publishes(server: Running, tmp_path: Path) -> None:
     for _ in range(2):
         tool("poetry", "poetry", "publish", "--no-interaction", "-r", "here", cwd=tmp_path, env=env)
     assert len(listed(server, "by-poetry")) == 1
+
+
+@pytest.mark.network
+def test_pdm_publishes_and_installs(server: Running, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT.replace("by-poetry", "by-pdm"))
+    make_wheel("by-pdm").save(tmp_path / "dist")
+    where = ["-r", server.repository_url("pypi-hosted"), "--username", USER[0], "--password", USER[1]]
+    for _ in range(2):
+        tool(PDM, "pdm", "publish", "--no-build", *where, cwd=tmp_path)
+    assert len(listed(server, "by-pdm")) == 1
+    (tmp_path / "pyproject.toml").write_text(
+        "[project]\nname = 'uses'\nversion = '1'\nrequires-python = '>=3.8'\ndependencies = ['app']\n"
+        f"[tool.pdm]\ndistribution = false\n[[tool.pdm.source]]\nname = 'pypi'\n"
+        f"url = '{server.index_url('pypi-hosted')}'\nverify_ssl = false\n"
+    )
+    tool(PDM, "pdm", "lock", cwd=tmp_path)
+    lock = (tmp_path / "pdm.lock").read_text()
+    assert "sha256:" in lock
+    assert 'version = "1.5"' in lock
 
 
 def test_setup_py_uploads(server: Running, tmp_path: Path) -> None:

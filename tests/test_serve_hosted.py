@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -17,8 +18,9 @@ import pytest
 
 from mirror import serve
 from mirror.errors import AirgapError, ConfigError, ConflictError, HashMismatchError, IntegrityError, StorageError
-from mirror.serve.blobs import Blobs
+from mirror.serve.blobs import FolderBlobs
 from mirror.serve.catalog import Catalog, Repository
+from mirror.serve.databases import SQLite
 from mirror.serve.home import Home
 from mirror.serve.hosted import Claims, HostedRepository
 from tests.wheelhouse import Built, core_metadata, make_sdist, make_wheel
@@ -50,14 +52,14 @@ def stored(home: Home) -> list[str]:
 
 def test_a_wheel_is_entered_with_what_it_says_itself(hosted: HostedRepository, tmp_path: Path) -> None:
     add(hosted, WHEEL, tmp_path, claims=Claims("some_project", "1.0.0", {"sha256": WHEEL.sha256}))
-    assert hosted.projects() == ["some-project"]
+    assert list(hosted.projects()) == ["some-project"]
     (file,) = hosted.files("some-project")
     assert hosted.file(WHEEL.filename) == file
     assert (file.version, file.size, file.sha256) == ("1.0", len(WHEEL.data), WHEEL.sha256)
     assert file.requires_python == ">=3.8"
-    assert hosted.blob(file.sha256).read_bytes() == WHEEL.data
+    assert hosted.blob(file.sha256).data() == WHEEL.data
     assert file.metadata_sha256 is not None
-    assert hosted.blob(file.metadata_sha256).read_bytes() == WHEEL.metadata
+    assert hosted.blob(file.metadata_sha256).data() == WHEEL.metadata
 
 
 def test_an_sdist_offers_no_metadata_of_its_own(hosted: HostedRepository, tmp_path: Path) -> None:
@@ -68,7 +70,7 @@ def test_an_sdist_offers_no_metadata_of_its_own(hosted: HostedRepository, tmp_pa
 def test_an_old_sdist_name_with_many_dashes(hosted: HostedRepository, tmp_path: Path) -> None:
     built = make_sdist("some-old-project", "2.0")
     add(hosted, Built("some-old-project-2.0.tar.gz", built.data, built.metadata), tmp_path)
-    assert hosted.projects() == ["some-old-project"]
+    assert list(hosted.projects()) == ["some-old-project"]
 
 
 def test_the_same_bytes_again_are_a_success(hosted: HostedRepository, home: Home, tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_bad_content_is_refused_and_nothing_stays(
     assert not isinstance(caught.value, StorageError)
     assert filename in str(caught.value)
     assert stored(home) == []
-    assert hosted.projects() == []
+    assert list(hosted.projects()) == []
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_a_form_that_says_something_else_is_refused(
 ) -> None:
     with pytest.raises(IntegrityError):
         add(hosted, WHEEL, tmp_path, claims=claims)
-    assert hosted.projects() == []
+    assert list(hosted.projects()) == []
 
 
 def test_looking_creates_nothing(tmp_path: Path) -> None:
@@ -213,9 +215,9 @@ def test_a_repository_of_another_kind_takes_no_upload(home: Home) -> None:
 def test_repositories_do_not_see_each_other(home: Home, tmp_path: Path) -> None:
     home.catalog.create_repository(Repository("second", "hosted"))
     add(home.hosted("second"), WHEEL, tmp_path)
-    assert home.hosted("pypi-hosted").projects() == []
+    assert list(home.hosted("pypi-hosted").projects()) == []
     assert home.hosted("pypi-hosted").file(WHEEL.filename) is None
-    assert home.hosted("second").projects() == ["some-project"]
+    assert list(home.hosted("second").projects()) == ["some-project"]
 
 
 def test_many_threads_add_the_same_and_different_files(hosted: HostedRepository, tmp_path: Path) -> None:
@@ -250,27 +252,24 @@ def test_processes_that_begin_a_home_at_once_do_not_disturb_each_other(tmp_path:
     running = [subprocess.Popen([sys.executable, "-c", script, str(home), str(path)]) for path in paths]
     assert [process.wait(60) for process in running] == [0] * 4
     with Home(home) as opened:
-        assert opened.hosted("pypi-hosted").projects() == ["p0", "p1", "p2", "p3"]
+        assert list(opened.hosted("pypi-hosted").projects()) == ["p0", "p1", "p2", "p3"]
 
 
 def test_a_catalog_from_the_future_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite"
-    catalog = Catalog(path)
-    catalog.create_repository(Repository("one", "hosted"))
-    with catalog._write() as connection:
-        connection.exec_driver_sql("PRAGMA user_version = 99")
-    catalog.close()
+    with contextlib.closing(SQLite(path)) as database:
+        database.write(lambda connection: connection.exec_driver_sql("PRAGMA user_version = 99"))
     with pytest.raises(StorageError, match="schema version 99"):
-        Catalog(path).repositories()
+        Catalog(SQLite(path), lambda _: True).repositories()
 
 
 def test_a_missing_blob_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="0" * 64):
-        Blobs(tmp_path).path("0" * 64)
+        FolderBlobs(tmp_path).get("0" * 64)
 
 
 def test_what_killed_uploads_left_behind_is_swept_after_a_day(tmp_path: Path) -> None:
-    blobs = Blobs(tmp_path)
+    blobs = FolderBlobs(tmp_path)
     kept = blobs.add(b"kept")
     for name, age in (("old.part", 2), ("new.part", 0)):
         path = tmp_path / "incoming" / name
@@ -278,12 +277,12 @@ def test_what_killed_uploads_left_behind_is_swept_after_a_day(tmp_path: Path) ->
         os.utime(path, (time.time() - age * 86400,) * 2)
     blobs.sweep()
     assert [path.name for path in (tmp_path / "incoming").iterdir()] == ["new.part"]
-    assert blobs.path(kept).read_bytes() == b"kept"
+    assert blobs.get(kept).data() == b"kept"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
-    with Blobs(tmp_path).incoming() as incoming:
+    with FolderBlobs(tmp_path).incoming() as incoming:
         incoming._stream.close()
         incoming._stream = Path("/dev/full").open("wb")  # noqa: SIM115 - closed by incoming
         with pytest.raises(StorageError, match="full"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -14,6 +16,9 @@ import pytest
 
 from mirror.config.served import Served, ServeSettings
 from mirror.index.simple import parse_page
+from mirror.serve.home import Home
+from mirror.serve.maintain import collect
+from mirror.serve.recent import Recent
 from mirror.serve.server import Running, running
 from tests.http_support import Cut, Hold, Reply, Request, Server, Status
 from tests.test_serve_http import JSON, pip, upload
@@ -199,9 +204,10 @@ def test_within_its_age_a_page_is_not_asked_for_again(remote: Remote, tmp_path: 
             httpx.Client(base_url=served.repository_url("p")) as client,
         ):
             assert page(client, "lib")
-            assert client.get("simple/nothing/").status_code == 404
+            for _ in range(2):
+                assert client.get("simple/nothing/").status_code == 404
     assert len(remote.server.seen("/simple/lib/")) == 1
-    assert len(remote.server.seen("/simple/nothing/")) == 1
+    assert len(remote.server.seen("/simple/nothing/")) == 2  # that something is not there is kept in memory alone
 
 
 def test_an_old_page_serves_while_the_remote_fails(remote: Remote, proxy: httpx.Client) -> None:
@@ -255,6 +261,51 @@ def test_offline_serves_what_is_cached_and_nothing_else(remote: Remote, proxy: h
         assert client.get("simple/big/").status_code == 404
         assert client.get("simple/", headers={"accept": JSON}).json()["projects"] == [{"name": "lib"}]
     assert len(remote.server.requests) == asked
+
+
+def test_what_nobody_asked_for_is_forgotten(remote: Remote, tmp_path: Path) -> None:
+    kept = Served("p", "proxy", remote=remote.url, max_age=0, keep_days=30)
+    with running(tmp_path / "home", settings=ServeSettings(repositories={"p": kept})) as server:
+        with httpx.Client(base_url=server.repository_url("p"), timeout=30) as client:
+            for path in (path_of(WHEEL), path_of(WHEEL) + ".metadata", path_of(BIG, "big")):
+                assert client.get(path).status_code == 200
+        for note in (tmp_path / "home" / "proxied").rglob("*"):
+            if note.is_file():
+                os.utime(note, (0, 0))
+        with httpx.Client(base_url=server.repository_url("p"), timeout=30) as client:
+            remote.server.script("/simple/big/", Status(500), Status(500), Status(500))
+            assert client.get("simple/big/").status_code == 200  # an old one, which counts all the same
+    for offline, forgotten in ((True, 0), (False, 1), (False, 0)):
+        with Home(tmp_path / "home", ServeSettings(repositories={"p": replace(kept, offline=offline)})) as home:
+            assert collect(home).forgotten == forgotten
+            assert list(home.catalog.projects("p")) == (["big"] if not offline else ["big", "lib"])
+    with running(tmp_path / "home", settings=ServeSettings(repositories={"p": kept})) as server:
+        assert httpx.get(server.repository_url("p") + path_of(WHEEL)).content == WHEEL.data
+    assert remote.downloads(WHEEL) == 2
+
+
+def test_names_that_the_remote_never_had_do_not_fill_the_disk(
+    remote: Remote, proxy: httpx.Client, tmp_path: Path
+) -> None:
+    for number in range(5):
+        assert proxy.get(f"simple/nobody-{number}/").status_code == 404
+    assert not [path for path in (tmp_path / "home" / "proxied").rglob("*") if path.is_file()]
+    assert proxy.get("simple/lib/").status_code == 200
+    remote.server.handle("/simple/lib/", lambda _: Reply(404))
+    assert proxy.get("simple/lib/").status_code == 404
+    assert proxy.get("packages/../1.0/x-1.0-py3-none-any.whl").status_code == 404
+
+
+def test_memory_for_pages_is_bounded() -> None:
+    recent: Recent[str] = Recent(100)
+    for name, weight in (("a", 40), ("b", 40), ("a", 50), ("c", 20), ("huge", 200)):
+        recent.put(name, name.upper(), weight)
+    assert [recent.get(name) for name in ("a", "b", "c", "huge")] == [None, None, None, None]
+    recent.put("d", "D", 60)
+    recent.put("e", "E", 40)
+    assert recent.get("d") == "D"
+    recent.put("f", "F", 40)
+    assert [recent.get(name) for name in ("d", "e", "f")] == ["D", None, "F"]
 
 
 def test_credentials_go_to_the_remote_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from mirror.config.served import Served, ServeSettings
 from mirror.config.serving import read_served
 from mirror.errors import AirgapError, ConfigError
 from mirror.serve.catalog import Catalog
+from mirror.serve.databases import SQLite
 from mirror.serve.home import Home
 from mirror.serve.hosted import Claims
 from mirror.serve.maintain import check, collect
@@ -166,6 +167,7 @@ def test_groups_that_contain_each_other_are_an_error_at_start(tmp_path: Path) ->
         ("a", {"kind": "proxy", "remote": "ftp://x/"}, "needs remote"),
         ("a", {"kind": "proxy", "remote": "https://u:p@x/simple/"}, "carries credentials"),
         ("a", {"kind": "proxy", "remote": "https://x/", "max-age": -1}, "seconds"),
+        ("a", {"kind": "proxy", "remote": "https://x/", "keep-days": "long"}, "days"),
         ("a", {"kind": "proxy", "remote": "https://x/", "offline": "yes"}, "true or false"),
         ("a", {"kind": "proxy", "remote": "https://x/", "write-policy": "deny"}, "not a known key"),
         ("a", {"kind": "group"}, "needs members"),
@@ -238,7 +240,8 @@ def test_garbage_is_collected_after_a_day(home: Home, tmp_path: Path) -> None:
 
 def test_damage_is_found(home: Home, tmp_path: Path) -> None:
     add(home, "pypi-hosted", "1.0", tmp_path)
-    blob = home.blobs.path(WHEEL.sha256)
+    blob = home.blobs.get(WHEEL.sha256).path
+    assert blob is not None
     blob.chmod(0o644)
     blob.write_bytes(WHEEL.data[:-1] + b"x")
     assert "its bytes have the sha256" in check(home).problems[0]
@@ -252,7 +255,7 @@ def test_a_catalog_of_the_first_version_is_brought_up(home: Home, tmp_path: Path
         connection.execute("ALTER TABLE repositories DROP COLUMN settings")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
-    catalog = Catalog(home.folder / "catalog.sqlite")
+    catalog = Catalog(SQLite(home.folder / "catalog.sqlite"), home.blobs.has)
     assert [file.filename for file in catalog.files("pypi-hosted", "app")] == [WHEEL.filename]
     assert catalog.repositories()[0].settings is None
     catalog.close()

@@ -61,6 +61,7 @@ def test_search_finds_names_and_summaries(server: Running, repository: str) -> N
         ]
         assert proxy.search({"name": ["%"], "summary": ["_"]}) == []
         assert proxy.search({}) == []
+        assert proxy.search({"name": ["zq"] * 1200}) == []
 
 
 @pytest.mark.parametrize("arguments", [(), ("text",), (1,)])
@@ -71,8 +72,23 @@ def test_what_is_no_search_gets_a_fault(server: Running, arguments: tuple[str | 
         proxy.list_packages()
 
 
+ENTITIES = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aa">]><methodCall/>'
+CALL = "<methodCall><methodName>search</methodName><params><param><value>{}</value></param></params></methodCall>"
+
+
 @pytest.mark.parametrize(
-    "body", [b"", b"nonsense", b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aa">]><methodCall/>', b"<methodCall/>"]
+    "body",
+    [
+        b"",
+        b"nonsense",
+        b"<methodCall/>",
+        ENTITIES.encode(),
+        ENTITIES.encode("utf-16"),
+        CALL.format("<bigdecimal>x</bigdecimal>").encode(),
+        CALL.format(f"<int>{'9' * 5000}</int>").encode(),
+        CALL.format("<struct>" + "<value/>" * 9).encode(),
+    ],
+    ids=range(8),
 )
 def test_a_body_that_is_no_call_gets_a_fault(server: Running, body: bytes) -> None:
     answer = httpx.post(f"{server.repository_url('pypi-hosted')}pypi", content=body)
@@ -146,8 +162,9 @@ def test_search_by_rest(server: Running, parameters: dict[str, str], expected: i
 
 def test_bad_parameters_are_named(server: Running) -> None:
     assert "nonsense" in rest(server, "search", nonsense="1").text
-    for parameters in ({"nonsense": "1"}, {"repository": "typo"}, {"continuationToken": "x"}):
+    for parameters in ({"nonsense": "1"}, {"continuationToken": "x"}):
         assert rest(server, "components", **parameters).status_code == 400
+    assert rest(server, "components", repository="typo").status_code == 404
 
 
 def test_lists_go_on_where_they_stopped(tmp_path: Path) -> None:
@@ -178,3 +195,25 @@ def test_a_component_is_uploaded(server: Running) -> None:
     assert httpx.post(url, params={"repository": "typo"}, files=files).status_code == 404
     other = {"pypi.asset": (built.filename, make_wheel("rest-upload", files={"x.py": b""}).data)}
     assert httpx.post(url, params={"repository": "pypi-hosted"}, files=other).status_code == 400
+    refused = httpx.post(url, params={"repository": "pypi-proxy"}, files=files)
+    assert refused.status_code == 400
+    ((identity, message),) = (tuple(error.values()) for error in refused.json())
+    assert identity == "*"
+    assert message.startswith("pypi-proxy is a proxy repository and takes no uploads.")
+
+
+def test_repositories_say_what_they_are(server: Running) -> None:
+    listed = {each["name"]: each for each in rest(server, "repositories").json()}
+    assert {name: each["type"] for name, each in listed.items()} == {
+        "pypi-all": "group",
+        "pypi-hosted": "hosted",
+        "pypi-proxy": "proxy",
+    }
+    assert {each["format"] for each in listed.values()} == {"pypi"}
+    assert listed["pypi-hosted"]["url"] == server.repository_url("pypi-hosted").rstrip("/")
+    assert listed["pypi-all"]["attributes"]["group"]["writableMember"] == "pypi-hosted"
+
+
+def test_a_search_through_a_group_names_the_member(server: Running) -> None:
+    found = rest(server, "search", repository="pypi-all", name="other").json()["items"]
+    assert [(item["repository"], item["assets"][0]["repository"]) for item in found] == [("pypi-hosted", "pypi-hosted")]

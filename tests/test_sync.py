@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,8 +20,9 @@ from mirror.errors import BundleError, ConfigError, StorageError
 from mirror.push.receipt import Receipt
 from mirror.sync.files import move, numbered, one_at_a_time
 from mirror.sync.outcome import read_status
-from mirror.sync.receipts import SealedReceipt, Site, common, read_sealed
+from mirror.sync.receipts import SealedReceipt, common, new_site, read_sealed
 from mirror.sync.state import folder_of
+from tests.bundle_support import Archive, contents
 from tests.http_support import Server
 from tests.sync_support import TARGET, World
 from tests.wheelhouse import make_wheel
@@ -48,7 +50,11 @@ ALPHA, BETA, BETA_2 = "alpha-1.0-py3-none-any.whl", "beta-1.0-py3-none-any.whl",
 def test_there_and_back(world: World) -> None:
     first = world.run("connected")
     assert (first.bundle, first.unconfirmed) == ("plant-000001", 2)
-    assert "new: alpha 1.0" in (world.path("connected", "out") / "plant-000001.txt").read_text()
+    slip = (world.path("connected", "out") / "plant-000001.txt").read_text()
+    assert "new: alpha 1.0" in slip
+    assert f"identity  {world.manifest(1).identity}\n" in slip
+    digest = hashlib.sha256(world.bundle(1).read_bytes()).hexdigest()
+    assert slip.endswith(f"\n{digest}  plant-000001.tar.zst\n")
     world.carry()
     assert world.run("isolated").pushed == ("plant-000001",)
     assert set(world.repository(["alpha", "beta"])) == {ALPHA, BETA}
@@ -108,14 +114,21 @@ def test_what_an_unconfirmed_delta_needs_is_kept(tmp_path: Path) -> None:
     assert world.run("isolated").exit_code == 0
 
 
-def test_a_lost_delta_is_asked_for_and_any_order_will_do(tmp_path: Path) -> None:
-    world = World(tmp_path, receipts=False)
-    world.index.release("alpha", "1.0")
-    world.want("alpha\n")
-    world.run("connected")
-    world.index.release("beta", "1.0")
-    world.want("alpha\nbeta\n")
-    world.run("connected")
+@pytest.fixture
+def unheard(tmp_path: Path) -> World:
+    """Nobody sends receipts: alpha went in the first bundle, beta in a delta that builds on it."""
+    made = World(tmp_path, receipts=False)
+    made.index.release("alpha", "1.0")
+    made.want("alpha\n")
+    made.run("connected")
+    made.index.release("beta", "1.0")
+    made.want("alpha\nbeta\n")
+    made.run("connected")
+    return made
+
+
+def test_a_lost_delta_is_asked_for_and_any_order_will_do(unheard: World) -> None:
+    world = unheard
     world.index.release("gamma", "1.0")
     world.want("alpha\nbeta\ngamma\n")
     world.run("connected")
@@ -128,21 +141,19 @@ def test_a_lost_delta_is_asked_for_and_any_order_will_do(tmp_path: Path) -> None
     assert world.said("These never came: plant-000002.")
     assert third.exists()
     assert not world.repository(["gamma"])
-    refused = read_sealed(max(world.path("isolated", "out").iterdir()))
-    assert not refused.receipt.complete
+    receipts = sorted(world.path("isolated", "out").iterdir())
+    assert not read_sealed(receipts[-1]).receipt.complete
+    again = world.run("isolated")
+    assert (again.exit_code, again.pending, again.asked) == (6, outcome.pending, outcome.asked)
+    assert world.said("plant-000003.tar.zst still waits for plant-000002")
+    assert sorted(world.path("isolated", "out").iterdir()) == receipts
     world.carry()
     assert world.run("isolated").pushed == ("plant-000002", "plant-000003")
     assert not first.exists()
 
 
-def test_a_delta_that_came_too_late_goes_away(tmp_path: Path) -> None:
-    world = World(tmp_path, receipts=False)
-    world.index.release("alpha", "1.0")
-    world.want("alpha\n")
-    world.run("connected")
-    world.index.release("beta", "1.0")
-    world.want("alpha\nbeta\n")
-    world.run("connected")
+def test_a_delta_that_came_too_late_goes_away(unheard: World) -> None:
+    world = unheard
     world.index.release("alpha", "2.0")
     world.run("connected", full=True)
     world.bundle(1).unlink()
@@ -194,11 +205,37 @@ def test_a_damaged_bundle_goes_into_quarantine(world: World, damage: str) -> Non
     assert world.run("isolated").pushed == ("plant-000001",)
 
 
-def test_a_conflict_goes_into_quarantine_and_its_receipt_confirms_nothing(world: World) -> None:
+def test_a_damaged_copy_of_what_is_there_is_not_called_done(world: World) -> None:
     world.run("connected")
     world.carry()
-    other = World(world.folder / "other")
+    world.run("isolated")
+    copy = world.path("isolated", "in") / "plant-000001.tar.zst"
+    data = bytearray(world.bundle(1).read_bytes())
+    data[len(data) // 2] ^= 1
+    copy.write_bytes(data)
+    outcome = world.run("isolated")
+    assert (outcome.exit_code, outcome.pushed, outcome.quarantined) == (5, (), (copy.name,))
+
+
+def test_of_a_bundle_that_was_tampered_with_nothing_is_uploaded(world: World) -> None:
+    """Its digest is right again, and only the last project was touched: all of it is read before the first upload."""
+    world.run("connected")
+    manifest = world.manifest(1)
+    found = contents(world.bundle(1))
+    found[f"packages/{BETA}"] = bytes(len(found[f"packages/{BETA}"]))
+    path = world.path("isolated", "in") / "plant-000001.tar.zst"
+    Archive.of(manifest, found).write(path)
+    outcome = world.run("isolated")
+    assert (outcome.exit_code, outcome.quarantined) == (5, (path.name,))
+    assert not world.repository(["alpha", "beta"])
+
+
+@pytest.fixture
+def taken(world: World) -> World:
+    """The isolated repository holds another beta 1.0 before the first bundle comes."""
     made = make_wheel("beta", requires_python=">=3.8")
+    assert made.filename == BETA
+    other = World(world.folder / "other")
     other.index.release("beta", "1.0")
     made.save(other.index.folder / "files")
     other.index.releases["beta", "1.0"] = made, False
@@ -206,13 +243,43 @@ def test_a_conflict_goes_into_quarantine_and_its_receipt_confirms_nothing(world:
     other.want("beta\n")
     other.run("connected")
     shutil.copy(other.bundle(1), world.path("isolated", "in") / "plant-000000.tar.zst")
-    outcome = world.run("isolated")
-    assert (outcome.pushed, outcome.quarantined, outcome.exit_code) == (
-        ("plant-000000",),
-        ("plant-000001.tar.zst",),
-        7,
-    )
-    assert not read_sealed(max(world.path("isolated", "out").iterdir())).receipt.complete
+    assert world.run("isolated").pushed == ("plant-000000",)
+    world.run("connected")
+    world.carry()
+    return world
+
+
+def test_a_conflict_goes_into_quarantine_and_its_receipt_confirms_nothing(taken: World) -> None:
+    outcome = taken.run("isolated")
+    assert (outcome.pushed, outcome.quarantined, outcome.exit_code) == ((), ("plant-000001.tar.zst",), 7)
+    reason = taken.path("isolated", "in") / "quarantine" / "plant-000001.tar.zst.reason.txt"
+    assert BETA in reason.read_text()
+    assert not read_sealed(max(taken.path("isolated", "out").iterdir())).receipt.complete
+    # What the conflict is about can't be mended by sending it once more.
+    taken.bring_back()
+    assert taken.run("connected").message == "nothing new"
+    assert taken.said(f"main holds other bytes under 1 of the names: {BETA}")
+    # The next set does without that file: the conflict is none of its business.
+    taken.index.release("beta", "2.0")
+    taken.run("connected")
+    taken.carry()
+    assert taken.run("isolated").pushed == ("plant-000002",)
+
+
+def test_a_conflict_may_be_left_alone_while_all_else_goes_on(taken: World) -> None:
+    toml = taken.path("isolated", "airgap.toml")
+    toml.write_text(toml.read_text() + 'on-conflict = "skip"\n')
+    outcome = taken.run("isolated")
+    assert (outcome.pushed, outcome.quarantined, outcome.exit_code) == (("plant-000001",), (), 7)
+    assert outcome.message == "pushed 1, 1 of them in part"
+    there = taken.repository(["alpha", "beta"])
+    assert set(there) == {ALPHA, BETA}
+    assert there[BETA] != taken.manifest(1).files_of("beta")[0].sha256
+    reason = taken.path("isolated", "in") / "done" / "plant-000001.tar.zst.reason.txt"
+    assert BETA in reason.read_text()
+    assert taken.run("isolated").exit_code == 0
+    taken.bring_back()
+    assert taken.run("connected").unconfirmed == 1
 
 
 def test_a_damaged_receipt_confirms_nothing(world: World) -> None:
@@ -257,7 +324,7 @@ def test_every_site_must_have_confirmed(tmp_path: Path) -> None:
     assert carried(world, 3) == [BETA, "gamma-1.0-py3-none-any.whl"]
 
 
-def test_receipts_count_in_the_order_in_which_they_were_written(world: World) -> None:
+def test_receipts_count_in_the_order_in_which_they_were_written(world: World, tmp_path: Path) -> None:
     world.run("connected")
     world.carry()
     world.run("isolated")
@@ -267,10 +334,14 @@ def test_receipts_count_in_the_order_in_which_they_were_written(world: World) ->
         file["state"] = "failed"
     older = SealedReceipt("plant", "main", 0, Receipt.from_json(json.dumps(document)))
     for order in ((older, sealed), (sealed, older), (sealed, older, sealed)):
-        site = Site("main")
-        for each in order:
-            site.learn(each)
-        assert len(common({"main": site}, (), {}).carriers) == 2
+        for kept in (False, True):
+            site = new_site(tmp_path / str(order.index(older)) / str(len(order)) / str(kept), "main")
+            for each in order:
+                site.learn(each)
+                if kept:
+                    site.save()
+            assert len(common({"main": site}, (), world.manifest(1).files, {}).carriers) == 2
+            assert len(list(site.said())) == 2
 
 
 def test_what_a_receipt_asks_for_is_not_forgotten_by_a_round_that_fails(world: World) -> None:
@@ -398,13 +469,15 @@ def test_the_cache_is_kept_small_without_what_the_next_delta_needs(tmp_path: Pat
     assert blobs == [built.sha256]
 
 
-def test_an_unchanged_index_is_asked_conditionally_and_for_nothing_else(world: World) -> None:
+@pytest.mark.parametrize("etag", [True, False])
+def test_an_unchanged_index_is_asked_for_its_pages_and_nothing_else(world: World, etag: bool) -> None:
+    """Conditionally where it can be; a page that has no tag comes again, but never a file or its metadata."""
     with Server() as server:
         for path in world.index.folder.rglob("index.json"):
             kind = "application/vnd.pypi.simple.v1+json"
-            server.add(f"/simple/{path.parent.name}/", path.read_bytes(), content_type=kind)
+            server.add(f"/simple/{path.parent.name}/", path.read_bytes(), content_type=kind, etag=etag)
         for path in (world.index.folder / "files").iterdir():
-            server.add(f"/files/{path.name}", path.read_bytes())
+            server.add(f"/files/{path.name}", path.read_bytes(), etag=etag)
         world.index.url = f"{server.url}/simple/"
         assert world.run("connected").exit_code == 0
         first = len(server.requests)
@@ -412,7 +485,7 @@ def test_an_unchanged_index_is_asked_conditionally_and_for_nothing_else(world: W
         assert world.run("connected").message == "nothing new"
         again = server.requests[first:]
     assert sorted(request.path for request in again) == ["/simple/alpha/", "/simple/beta/"]
-    assert all("if-none-match" in request.headers for request in again)
+    assert all(("if-none-match" in request.headers) is etag for request in again)
 
 
 def test_moving_replaces_nothing(tmp_path: Path) -> None:
@@ -433,8 +506,9 @@ def test_moving_replaces_nothing(tmp_path: Path) -> None:
         ("side = 'isolated'\noutbox = 'o'\ninbox = 'i'\nrepo = 'r'\nsettle = '1'", "settle must be a whole number"),
         (
             "side = 'connected'\noutbox = 'o'\nrequirements = ['r']\ntargets = ['t']\non-failure = 'x'",
-            "on-failure must be",
+            'on-failure must be "stop" or "last-good"',
         ),
+        ("side = 'isolated'\noutbox = 'o'\ninbox = 'i'\nrepo = 'r'\non-conflict = 'x'", "on-conflict must be"),
         ("side = 'connected'\noutbox = 'o'\nrequirements = 'r'\ntargets = ['t']", "requirements must be a list"),
     ],
 )

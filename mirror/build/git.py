@@ -30,11 +30,6 @@ class GitReference:
     login: tuple[str, str] | None = None
 
 
-def is_git(url: str) -> bool:
-    """Whether *url* has one of pip's ``git+`` schemes."""
-    return url.partition(":")[0].lower().startswith("git+")
-
-
 def parse_reference(url: str, *, where: str) -> GitReference:
     """Read a ``git+…`` URL; anything but a whole commit id is a UsageError, since branches and tags move."""
     parts = urlsplit(url)
@@ -107,11 +102,12 @@ def _git(reference: GitReference, arguments: Sequence[str], cwd: Path | None = N
         check=False,
     )
     if done.returncode:
-        lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
+        lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
         told = "\n".join(f"  {line}" for line in lines[-_LINES_SHOWN:])
         raise NetworkError(
             f"git can't get {reference.commit} of {redact(reference.url)}:\n{told}",
-            hint="The commit must be in the repository, and git must be able to reach it without a question.",
+            hint="The commit must be in the repository, and git must be able to reach it without a question: it has "
+            "settings of its own for that (http.sslCAInfo, http.proxy, credential.helper, ssh's keys).",
         )
 
 

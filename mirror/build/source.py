@@ -9,7 +9,6 @@ import re
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mirror.errors import MetadataError, UsageError
-from mirror.metadata.sdist import read_pyproject
+from mirror.metadata.sdist import damages, read_pyproject
 
 _UNPACKED_LIMIT = 4 * 1024 * 1024 * 1024
 _EPOCH = 315532800  # 1980-01-01: the first moment that every archive format can name
@@ -37,7 +36,7 @@ def unpack_sdist(stream: BinaryIO, filename: str, folder: Path) -> Path:
             _unpack_zip(stream, filename, folder)
         else:
             _unpack_tar(stream, filename, folder)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+    except damages() as error:
         raise MetadataError(f"{filename} can't be unpacked: {error}.") from error
     tops = list(folder.iterdir())
     if len(tops) != 1 or not tops[0].is_dir():

@@ -2,8 +2,10 @@
 
 from mirror.bundle.content import BundleContent, Prepared, Since, as_delta, prepare
 from mirror.bundle.frames import Frames
+from mirror.bundle.hashed import hashed_path
 from mirror.bundle.manifest import BundledFile, BundledTarget, Manifest, Member
-from mirror.bundle.reader import BundleReader, VerifiedStream, unpack
+from mirror.bundle.reader import BundleReader, VerifiedStream, bundle_rows, unpack
+from mirror.bundle.rows import Rows, parse_manifest, reading
 from mirror.bundle.writer import Written, write_bundle
 
 __all__ = [
@@ -15,11 +17,16 @@ __all__ = [
     "Manifest",
     "Member",
     "Prepared",
+    "Rows",
     "Since",
     "VerifiedStream",
     "Written",
     "as_delta",
+    "bundle_rows",
+    "hashed_path",
+    "parse_manifest",
     "prepare",
+    "reading",
     "unpack",
     "write_bundle",
 ]

@@ -11,17 +11,18 @@ from typing import Protocol
 
 from packaging.utils import canonicalize_name
 
+from mirror.bundle.consistency import check
 from mirror.bundle.frames import archive_order
 from mirror.bundle.manifest import (
     LEADING_FRAMES,
     BundledFile,
     BundledTarget,
-    Entry,
     Manifest,
     Member,
     Section,
     frames_of,
     lock_path,
+    page_paths,
 )
 from mirror.bundle.pylock import render_lock
 from mirror.bundle.report import render_report, report_of_delta
@@ -70,15 +71,6 @@ class Since:
     carriers: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
     names: Mapping[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, manifest: Manifest, name: str) -> Since:
-        """Take it that everything that *manifest* names, carried or expected, is where its bundle went."""
-        identity = manifest.identity
-        return cls(
-            {(file.filename, file.sha256): file.carrier or identity for file in manifest.files},
-            {**manifest.since, identity: name},
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -125,15 +117,20 @@ def prepare(content: BundleContent) -> Prepared:
         files=files,
         members=tuple(Member(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in members.items()),
     )
-    manifest.check()
+    check(manifest)
     return Prepared(manifest, members)
 
 
 def as_delta(prepared: Prepared, since: Since) -> Prepared:
-    """Leave out what *since* confirms; manifest, index pages and documents go on naming the whole set."""
+    """Leave out what *since* confirms; manifest and documents go on naming the whole set.
+
+    A project of which nothing is left has no index pages: they follow from the manifest.
+    """
     carriers = ((file, since.carriers.get((file.filename, file.sha256))) for file in prepared.manifest.files)
     files = _placed(file if carrier is None else replace(file, carrier=carrier, frame=0) for file, carrier in carriers)
     absent = {f"{file.path}.metadata" for file in files if not file.carried}
+    left = {file.project for file in files if file.carried}
+    absent |= {path for project in prepared.manifest.projects if project not in left for path in page_paths(project)}
     used = sorted({file.carrier for file in files if file.carrier is not None})
     if not used:
         return prepared
@@ -210,9 +207,9 @@ def _placed(files: Iterable[BundledFile]) -> tuple[BundledFile, ...]:
     for project, group in groupby(files, key=lambda file: file.project):
         mine = [replace(file, frame=frame) if file.carried and file.frame != frame else file for file in group]
         placed += mine
-        entries = tuple(Entry(file.path, file.size, file.sha256) for file in mine if file.carried)
-        if entries:
-            frame += frames_of(Section(project, frame, entries).size)
+        carried = [file for file in mine if file.carried]
+        if carried:
+            frame += frames_of(Section(project, frame, carried).size)
     return tuple(placed)
 
 

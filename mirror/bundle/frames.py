@@ -10,19 +10,18 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import zstandard
 
 from mirror.bundle import manifest, tar
+from mirror.bundle.spool import Budget, Packed, Spool
 from mirror.errors import BundleError, IntegrityError, StorageError
 from mirror.store import Store
 
@@ -36,7 +35,6 @@ TRAILING_FRAMES = 2
 MAX_WINDOW = 2**27
 #: Bytes that are read and compressed at a time: small enough to stay in the processor's cache.
 CHUNK = 2**18
-_COPY = 2**20
 
 _SEEK_MAGIC = 0x184D2A5E
 _SEEKABLE_MAGIC = 0x8F92EAB1
@@ -121,100 +119,23 @@ def window_log(sizes: Sequence[int]) -> int | None:
     return max(_MIN_WINDOW_LOG, min(distance.bit_length(), _OWN_WINDOW_LOG))
 
 
-class Budget:
-    """Memory that several threads share: whoever would exceed *limit* bytes waits, unless it is alone."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        with self._changed:
-            while self._held and self._held + size > self._limit:
-                self._changed.wait()
-            self._held += size
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held -= size
-                self._changed.notify_all()
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A compressed frame in a spool file; sizes in bytes."""
-
-    spool: Spool
-    offset: int
-    size: int
-    content: int
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the frame's bytes."""
-        for start in range(0, self.size, _COPY):
-            yield self.spool.read(self.offset + start, min(_COPY, self.size - start))
-
-    def release(self) -> None:
-        """Give the space back; the frame can't be read again."""
-        self.spool.release()
-
-
-class Spool:
-    """An unnamed temporary file that several frames share; one thread appends, another reads."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by release() or close()
-        self._lock = threading.Lock()
-        self._waiting = 0
-        self.end = 0
-
-    def write(self, data: bytes) -> None:
-        with self._lock:
-            self._file.seek(self.end)
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
-            self.end += len(data)
-
-    def read(self, offset: int, size: int) -> bytes:
-        with self._lock:
-            self._file.seek(offset)
-            return self._file.read(size)
-
-    def hold(self) -> None:
-        """Count one more frame that somebody will read."""
-        with self._lock:
-            self._waiting += 1
-
-    def release(self) -> None:
-        """Count one frame less; the last one frees the space."""
-        with self._lock:
-            self._waiting -= 1
-            if not self._waiting:
-                self._file.seek(0)
-                self._file.truncate()
-                self.end = 0
-
-    def close(self) -> None:
-        with self._lock:
-            self._file.close()
-
-
 @dataclass(frozen=True, slots=True)
 class _Job:
     files: tuple[tuple[str, str, int], ...]
     future: Future[list[Packed]]
 
+    def drop(self) -> None:
+        """Stop it, or free its frames when they are made: nobody will take them."""
+        self.future.add_done_callback(_release)
+        self.future.cancel()
 
-class Frames:
+
+class Frames(AbstractContextManager["Frames"]):
     """Compresses projects into frames, in background threads; a context manager.
 
     :meth:`start` a project when all its files are in *store*; nothing is lost by never starting it, since
-    :meth:`take` does what was not begun. Compressed frames wait in unnamed files in *folder*, where the bundle will be
-    written, too: they need as much space there as the bundle itself, for as long as the bundle is not written.
+    :meth:`take` does what was not begun, without a detour. What was begun waits in unnamed files in *folder*, where the
+    bundle will be written, too: it may need as much space there as the bundle itself, until that is written.
     """
 
     def __init__(self, store: Store, folder: Path, *, threads: int = 2) -> None:
@@ -228,12 +149,7 @@ class Frames:
         self._spools: list[Spool] = []
         self._stop = threading.Event()
 
-    def __enter__(self) -> Frames:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def start(self, project: str, files: Iterable[tuple[str, str, int]]) -> None:
@@ -242,24 +158,38 @@ class Frames:
         Starting it again with the same files does nothing; with others, it is compressed again. Never raises for what
         goes wrong in the background: :meth:`take` does.
         """
-        self._start(project, _arranged(files))
+        arranged = _arranged(files)
+        with self._lock:
+            job = self._jobs.get(project)
+            if job is not None and job.files == arranged:
+                return
+            if job is not None:
+                job.drop()
+            self._jobs[project] = _Job(arranged, self._executor.submit(self._compress, arranged))
 
-    def take(self, project: str, files: Iterable[tuple[str, str, int]]) -> list[Packed]:
-        """Return the frames of *project*, waiting for them; each can be taken once and must be released.
+    def take(self, project: str, files: Iterable[tuple[str, str, int]]) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Yield the frames of *project*: how many bytes each holds, and its own, to be read before the next one comes.
 
         Raises a StorageError where a file can't be read or a frame not be kept, an IntegrityError where a file
         is not what its digest says.
         """
         wanted = _arranged(files)
-        job = self._start(project, wanted)
         with self._lock:
-            self._jobs.pop(project, None)
+            job = self._jobs.pop(project, None)
+        if job is not None and job.files != wanted:
+            job.drop()
+            job = None
         # Nobody has begun: this thread has nothing better to do.
-        if job.future.cancel():
-            return self._compress(wanted)
-        with suppress(CancelledError):
-            return job.future.result()
-        raise StorageError("Stopped while compressing.")
+        if job is None or job.future.cancel():
+            yield from self._compressed(wanted)
+            return
+        try:
+            packed = job.future.result()
+        except CancelledError:
+            raise StorageError("Stopped while compressing.") from None
+        for frame in packed:
+            yield frame.content, frame.chunks()
+            frame.spool.release()
 
     def close(self) -> None:
         """Stop at the next chunk and drop what was not taken."""
@@ -269,41 +199,34 @@ class Frames:
             spool.close()
         self._spools.clear()
 
-    def _start(self, project: str, files: tuple[tuple[str, str, int], ...]) -> _Job:
-        with self._lock:
-            job = self._jobs.get(project)
-            if job is None or job.files != files:
-                if job is not None:
-                    job.future.add_done_callback(_drop)
-                    job.future.cancel()
-                job = self._jobs[project] = _Job(files, self._executor.submit(self._compress, files))
-            return job
+    def _compressed(self, files: tuple[tuple[str, str, int], ...]) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Yield each frame as :meth:`take` does, while it is made."""
+        log = window_log([size for _, _, size in files])
+        with self._budget.hold(2**log if log else 0):
+            size = sum(tar.member_size(f"packages/{name}", size) for name, _, size in files)
+            stream = _Pieces(self._members(files))
+            for content in manifest.cut(size):
+                yield content, compress(stream.take(content), content, log)
+            stream.finish()
 
     def _compress(self, files: tuple[tuple[str, str, int], ...]) -> list[Packed]:
-        log = window_log([size for _, _, size in files])
+        """Put the frames into a spool."""
         spool: Spool | None = None
-        with self._budget.hold(2**log if log else 0):
-            try:
-                spool = self._spool()
-                size = sum(tar.member_size(f"packages/{name}", size) for name, _, size in files)
-                stream = _Pieces(self._members(files))
-                packed = [self._frame(stream.take(content), content, log, spool) for content in manifest.cut(size)]
-                stream.finish()
-            except OSError as error:
-                raise StorageError(
-                    f"Can't keep compressed files in {self._folder}: {error.strerror or error}."
-                ) from error
-            finally:
-                if spool is not None:
-                    spool.release()
-                    with self._lock:
-                        if spool.end < _SPOOL_LIMIT:
-                            self._idle.append(spool)
-        return packed
+        try:
+            spool = self._spool()
+            return [self._frame(chunks, content, spool) for content, chunks in self._compressed(files)]
+        except OSError as error:
+            raise StorageError(f"Can't keep compressed files in {self._folder}: {error.strerror or error}.") from error
+        finally:
+            if spool is not None:
+                spool.release()
+                with self._lock:
+                    if spool.end < _SPOOL_LIMIT:
+                        self._idle.append(spool)
 
-    def _frame(self, chunks: Iterable[bytes | memoryview], content: int, log: int | None, spool: Spool) -> Packed:
+    def _frame(self, chunks: Iterable[bytes], content: int, spool: Spool) -> Packed:
         offset = spool.end
-        for data in compress(chunks, content, log):
+        for data in chunks:
             if self._stop.is_set():
                 raise StorageError("Stopped while compressing.")
             spool.write(data)
@@ -327,17 +250,22 @@ class Frames:
             yield tar.header(f"packages/{filename}", size)
             left = size
             digest = hashlib.sha256()
-            with self._store.open(sha256) as file:
-                while left and (count := file.readinto(buffer[: min(left, CHUNK)])):  # type: ignore[attr-defined]
-                    left -= count
-                    digest.update(buffer[:count])
-                    yield buffer[:count]
-                # It was right when it was stored; disks forget.
-                if left or file.read(1) or digest.hexdigest() != sha256:
-                    raise IntegrityError(
-                        f"{filename} in the store {self._store.root} is damaged.",
-                        hint="'airgap cache verify' drops damaged files; then run this again to fetch them anew.",
-                    )
+            try:
+                with self._store.open(sha256) as file:
+                    while left and (count := file.readinto(buffer[: min(left, CHUNK)])):  # type: ignore[attr-defined]
+                        left -= count
+                        digest.update(buffer[:count])
+                        yield buffer[:count]
+                    # It was right when it was stored; disks forget.
+                    sound = not left and not file.read(1) and digest.hexdigest() == sha256
+            except OSError as error:
+                where = f"{filename} in the store {self._store.root}"
+                raise StorageError(f"{where} can't be read: {error.strerror or error}.") from error
+            if not sound:
+                raise IntegrityError(
+                    f"{filename} in the store {self._store.root} is damaged.",
+                    hint="'airgap cache verify' drops damaged files; then run this again to fetch them anew.",
+                )
             yield bytes(tar.padding(size))
 
 
@@ -385,8 +313,7 @@ def _arranged(files: Iterable[tuple[str, str, int]]) -> tuple[tuple[str, str, in
     return tuple(sorted(files, key=lambda file: archive_order(file[0])))
 
 
-def _drop(future: Future[list[Packed]]) -> None:
-    """Free the frames of a job that nobody will take."""
+def _release(future: Future[list[Packed]]) -> None:
     if not future.cancelled() and not future.exception():
         for packed in future.result():
-            packed.release()
+            packed.spool.release()

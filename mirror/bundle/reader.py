@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -31,21 +31,22 @@ from mirror.bundle.frames import (
     MAX_WINDOW,
     TRAILING_FRAMES,
     ZSTD_MAGIC,
-    Budget,
     Frame,
     read_seek_table,
 )
+from mirror.bundle.hashed import hashed_path, render_hashed
 from mirror.bundle.manifest import (
     MANIFEST,
     MANIFEST_LIMIT,
     BundledFile,
     Entry,
-    Manifest,
     Section,
     frames_of,
 )
 from mirror.bundle.pylock import check_lock
-from mirror.bundle.static import check_page, check_root
+from mirror.bundle.rows import Rows, read_manifest, reading
+from mirror.bundle.spool import Budget
+from mirror.bundle.static import absent_pages, check_page, check_root
 from mirror.errors import BundleError, StorageError, UsageError
 from mirror.models import Event, Reporter, Stage, silent
 
@@ -61,16 +62,14 @@ _CHECKSUM = 4
 _DIGEST_CHUNK = 2**21
 #: Bytes of windows that all threads of one reader hold together when they decompress for verify, spool and unpack.
 _WINDOWS = 2**26
+# Seconds after which whoever waits for threads looks up: Windows hears Ctrl-C only between two waits.
+_LOOK = 1.0
 #: An index page or lock is read whole to compare it with the manifest.
 _DOCUMENT_LIMIT = 2**26
 
 
-class BundleReader:
-    """A bundle on the disk; a context manager, safe to use from several threads.
-
-    Opening it reads seek table and manifest only. Raises a UsageError where *path* is no file, a BundleError where it
-    is no bundle of format 1 or its manifest is wrong.
-    """
+class _Archive:
+    """The file of a bundle, opened, with its seek table."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,15 +78,76 @@ class BundleReader:
         with _disk(path):
             self._file = path.open("rb", buffering=0)
         self._lock = threading.Lock()
-        self._windows = Budget(_WINDOWS)
+        with self._closing(), self._named():
+            self._frames = read_seek_table(self._file)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def manifest_lines(self) -> Iterable[bytes]:
+        """The manifest, line by line as it is decompressed."""
+        frames = _Frames(self._pread, self._frames[:1], 0)
+        header = frames.read(tar.BLOCK)
+        found = tar.describe(header)
+        if found is None or found[0] != MANIFEST or header != tar.header(MANIFEST, size := max(found[2], 0)):
+            what = found[0] if found else "something else"
+            raise BundleError(f"The first member is {what[:200]!r}, not {MANIFEST}.", hint="It is not a bundle.")
+        if size > MANIFEST_LIMIT:
+            raise BundleError(f"{MANIFEST} has {size} bytes, more than any manifest.")
+        return io.BufferedReader(_Member(frames, size), CHUNK)
+
+    def _pread(self, offset: int, size: int) -> bytes:
+        with _disk(self.path):
+            if sys.platform == "win32":
+                with self._lock:
+                    self._file.seek(offset)
+                    return self._file.read(size)
+            else:
+                return os.pread(self._file.fileno(), size, offset)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say in a BundleError which bundle it is about."""
         try:
-            with self._named():
-                self._frames = read_seek_table(self._file)
-                self.manifest = self._read_manifest()
-                self._check_layout()
+            yield
+        except BundleError as error:
+            raise BundleError(f"{self.path.name}: {error}", hint=error.hint) from error
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """Close the file where what follows fails."""
+        try:
+            yield
         except BaseException:
-            self._file.close()
+            self.close()
             raise
+
+
+@contextmanager
+def bundle_rows(path: Path) -> Iterator[Rows]:
+    """Read the manifest of the bundle at *path* without holding it; of the rest, only the seek table is looked at.
+
+    Raises what opening a :class:`BundleReader` does.
+    """
+    archive = _Archive(path)
+    with archive._closing(), archive._named(), reading(archive.manifest_lines) as rows:  # noqa: SLF001 - one module
+        yield rows
+    archive.close()
+
+
+class BundleReader(_Archive):
+    """A bundle on the disk; a context manager, safe to use from several threads.
+
+    Opening it reads seek table and manifest only. Raises a UsageError where *path* is no file, a BundleError where it
+    is no bundle of format 1 or its manifest is wrong.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._windows = Budget(_WINDOWS)
+        with self._closing(), self._named():
+            self.manifest = read_manifest(self.manifest_lines)
+            self._check_layout()
 
     def __enter__(self) -> BundleReader:
         return self
@@ -96,9 +156,6 @@ class BundleReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        self._file.close()
 
     def files(self, project: str) -> Iterator[tuple[BundledFile, VerifiedStream]]:
         """Yield the files of *project* in archive order, each as a stream that is valid until the next one.
@@ -114,7 +171,8 @@ class BundleReader:
     def members(self) -> Iterator[tuple[str, VerifiedStream]]:
         """Yield every member that is neither the manifest nor a distribution file, as ``(path, stream)``, sorted."""
         for entry, stream in self._entries(self.manifest.member_section):
-            yield entry.path, stream
+            if entry.path != MANIFEST:
+                yield entry.path, stream
 
     def spool(self, project: str, folder: Path) -> list[Path]:
         """Write the files of *project* into *folder*, which exists, and return their paths in archive order.
@@ -181,21 +239,6 @@ class BundleReader:
 
     # Layout
 
-    def _read_manifest(self) -> Manifest:
-        if self._frames[0].content > MANIFEST_LIMIT + tar.BLOCK * 2:
-            raise BundleError(f"{MANIFEST} has {self._frames[0].content} bytes, more than any manifest.")
-        stream = _Frames(self._pread, self._frames[:1], 0)
-        header = stream.read(tar.BLOCK)
-        found = tar.describe(header)
-        if found is None or found[0] != MANIFEST or header != tar.header(MANIFEST, size := max(found[2], 0)):
-            what = found[0] if found else "something else"
-            raise BundleError(f"The first member is {what[:200]!r}, not {MANIFEST}.", hint="It is not a bundle.")
-        data = stream.read(size)
-        if len(data) != size or any(rest := stream.read(CHUNK)) or len(rest) != tar.padding(size):
-            raise BundleError(f"{MANIFEST} does not fill its frame as it should.")
-        stream.finish()
-        return Manifest.from_bytes(data)
-
     def _check_layout(self) -> None:
         expected = self.manifest.end_frame + TRAILING_FRAMES
         if len(self._frames) != expected:
@@ -221,23 +264,6 @@ class BundleReader:
         headers = [self._pread(frame.offset, _FRAME_HEADER) for frame in self._frames_of(section)]
         with self._windows.hold(max(_parameters(header).window_size for header in headers)):
             yield
-
-    def _pread(self, offset: int, size: int) -> bytes:
-        with _disk(self.path):
-            if sys.platform == "win32":
-                with self._lock:
-                    self._file.seek(offset)
-                    return self._file.read(size)
-            else:
-                return os.pread(self._file.fileno(), size, offset)
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Say in a BundleError which bundle it is about."""
-        try:
-            yield
-        except BundleError as error:
-            raise BundleError(f"{self.path.name}: {error}", hint=error.hint) from error
 
     # Members
 
@@ -268,8 +294,7 @@ class BundleReader:
         if found is None:
             return BundleError(f"The archive has no tar header {where}.", hint="It is damaged or tampered with.")
         path, kind, size = found
-        sizes = {MANIFEST: len(self.manifest.to_bytes())}
-        sizes |= {member.path: member.size for member in self.manifest.members}
+        sizes = {member.path: member.size for member in self.manifest.member_section.entries}
         sizes |= {file.path: file.size for file in self.manifest.files}
         if kind:
             problem = f"is {kind}"
@@ -446,6 +471,26 @@ class _Frames:
         self._current = None
 
 
+class _Member(io.RawIOBase):
+    """The first *size* bytes of *frames*, whose digest nobody knows yet."""
+
+    def __init__(self, frames: _Frames, size: int) -> None:
+        super().__init__()
+        self._frames = frames
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")[: self._left]
+        count = self._frames.readinto(view)
+        if count < len(view):
+            raise BundleError(f"{MANIFEST} ends {self._left - count} bytes too early.", hint=_DAMAGED)
+        self._left -= count
+        return count
+
+
 class _Slice(io.RawIOBase):
     """The compressed bytes of one frame, as zstandard reads them."""
 
@@ -473,9 +518,10 @@ def unpack(
 ) -> None:
     """Unpack everything into *folder*, which must not exist or be empty; it appears only when all of it is verified.
 
-    The result works as ``--find-links FOLDER/packages`` and as ``--index-url file://FOLDER/simple``; that of a delta,
-    where *complete* puts the files that it leaves out into the folder ``packages`` that it is called with. Raises a
-    UsageError where *folder* is in use, a BundleError where the bundle is wrong, a StorageError where the disk is.
+    The result works as ``--find-links FOLDER/packages`` and as ``--index-url file://FOLDER/simple``, and has a
+    ``locks/TARGET.txt`` for ``pip install -r``; that of a delta does where *complete* puts the files that it leaves out
+    into the folder ``packages`` that it is called with. Raises a UsageError where *folder* is in use, a BundleError
+    where the bundle is wrong, a StorageError where the disk is.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder.", hint="Name one that does not exist yet.")
@@ -495,6 +541,12 @@ def unpack(
             for path, stream in reader.members():
                 with (temporary / path).open("xb") as target:
                     _copy(stream, target)
+            for path, page in absent_pages(manifest).items():
+                (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+                (temporary / path).write_bytes(page)
+            for each in manifest.targets:
+                with (temporary / hashed_path(each.name)).open("xb") as target:
+                    target.write(render_hashed(manifest, each.name))
             carried = manifest.project_sections
             _run([_unpacking(reader, project, temporary / "packages", report) for project in carried], 2)
             if complete is not None:
@@ -523,7 +575,9 @@ def _run(tasks: Sequence[Callable[[threading.Event], None]], threads: int) -> No
     with ThreadPoolExecutor(max(1, threads), "bundle") as executor:
         futures = [executor.submit(task, stop) for task in tasks]
         try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            done, left = wait(futures, _LOOK, FIRST_EXCEPTION)
+            while left and not any(future.exception() for future in done):
+                done, left = wait(futures, _LOOK, FIRST_EXCEPTION)
         finally:
             stop.set()
             for future in futures:

@@ -7,19 +7,9 @@ from urllib.parse import quote
 
 from mirror.bundle.manifest import BundledFile, Manifest
 from mirror.errors import AirgapError, BundleError
-from mirror.index.simple import (
-    PageEntry,
-    parse_page,
-    parse_root,
-    render_html,
-    render_json,
-    render_root_html,
-    render_root_json,
-)
+from mirror.index import static
+from mirror.index.simple import PageEntry, parse_page
 from mirror.models import Hashes
-
-#: Page name in every folder below ``simple/``, and the content type that it has.
-PAGES = {"index.html": "text/html", "index.json": "application/vnd.pypi.simple.v1+json"}
 
 
 def index_pages(projects: Iterable[tuple[str, tuple[BundledFile, ...]]]) -> dict[str, bytes]:
@@ -27,19 +17,29 @@ def index_pages(projects: Iterable[tuple[str, tuple[BundledFile, ...]]]) -> dict
     pages: dict[str, bytes] = {}
     names: list[str] = []
     for project, files in projects:
-        entries = [_entry(file) for file in sorted(files, key=lambda file: file.filename)]
         names.append(project)
-        pages[f"simple/{project}/index.html"] = render_html(project, entries)
-        pages[f"simple/{project}/index.json"] = render_json(project, entries)
-    pages["simple/index.html"] = render_root_html(names)
-    pages["simple/index.json"] = render_root_json(names)
+        pages |= _project_pages(project, files)
+    return pages | static.root_pages(names)
+
+
+def absent_pages(manifest: Manifest) -> dict[str, bytes]:
+    """The pages that a delta leaves out, by their paths: those of the projects of which it carries nothing."""
+    carried = manifest.project_sections
+    pages: dict[str, bytes] = {}
+    for project in manifest.projects:
+        if project not in carried:
+            pages |= _project_pages(project, manifest.files_of(project))
     return pages
+
+
+def _project_pages(project: str, files: Iterable[BundledFile]) -> dict[str, bytes]:
+    return static.project_pages(project, map(_entry, files))
 
 
 def check_root(manifest: Manifest, path: str, body: bytes) -> None:
     """Raise a BundleError unless the root page at *path* lists exactly the bundle's projects."""
     try:
-        names = parse_root(body, PAGES[path.rpartition("/")[2]], "https://bundle.invalid/simple/")
+        names = static.read_root(body, path.rpartition("/")[2])
     except AirgapError as error:
         raise BundleError(f"{path} can't be read: {error}") from error
     if names != list(manifest.projects):
@@ -51,7 +51,7 @@ def check_page(manifest: Manifest, path: str, body: bytes) -> None:
     _, project, name = path.split("/")
     base = "https://bundle.invalid/"
     try:
-        page = parse_page(body, PAGES[name], f"{base}simple/{project}/", project=project, index=f"{base}simple/")
+        page = parse_page(body, static.PAGES[name], f"{base}simple/{project}/", project=project, index=f"{base}simple/")
         files = [page.file(position) for position in range(len(page.filenames))]
     except AirgapError as error:
         raise BundleError(f"{path} can't be read: {error}") from error
@@ -67,7 +67,7 @@ def _entry(file: BundledFile) -> PageEntry:
     metadata = Hashes.of({"sha256": file.metadata_sha256}) if file.metadata_sha256 else None
     return PageEntry(
         filename=file.filename,
-        url=f"../../packages/{quote(file.filename)}",
+        url=static.link(file.path),
         hashes=Hashes.of({"sha256": file.sha256}),
         size=file.size,
         requires_python=file.requires_python,

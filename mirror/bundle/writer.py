@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,22 +14,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mirror.bundle import tar
+from mirror.bundle.ahead import ahead
 from mirror.bundle.content import BundleContent, Prepared, prepare
-from mirror.bundle.frames import DIGEST_FRAME, DIGEST_MAGIC, Frames, compress, seek_table
+from mirror.bundle.frames import DIGEST_MAGIC, Frames, compress, seek_table
 from mirror.bundle.manifest import MANIFEST, Section
-from mirror.durable import sync_folder
+from mirror.durable import sync_folder, try_lock
 from mirror.errors import StorageError
 from mirror.models import Event, Reporter, Stage, silent
 from mirror.store import Store
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-
 #: Manifest, pages and documents are text, and most of what a delta holds.
 _DOCUMENT_LEVEL = 9
+# Pieces that are compressed before they can be written: of a quarter of a megabyte, of one where a file kept them.
+_STEPS_AHEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,6 @@ def write_bundle(
     """
     prepared = content if isinstance(content, Prepared) else prepare(content)
     manifest = prepared.manifest
-    sections = manifest.project_sections.values()
     report(Event("begin", Stage.WRITE, items=len(manifest.carried), bytes=sum(file.size for file in manifest.carried)))
     with ExitStack() as stack:
         stack.enter_context(_disk(path))
@@ -69,24 +65,51 @@ def write_bundle(
         if frames is None:
             frames = stack.enter_context(Frames(store, path.parent, threads=threads))
         wanted = {
-            section.name: [(file.filename, file.sha256, file.size) for file in manifest.carried_of(section.name)]
-            for section in sections
+            project: [(file.filename, file.sha256, file.size) for file in manifest.carried_of(project)]
+            for project in manifest.project_sections
         }
         for project, files in wanted.items():
-            frames.start(project, files)
-        with _temporary(path) as file, ThreadPoolExecutor(1, "hash") as hasher:
+            if len(files) > 1:  # neighbours are compared, which takes time; single files go by without a detour
+                frames.start(project, files)
+        with (
+            _temporary(path) as file,
+            ThreadPoolExecutor(1, "hash") as hasher,
+            ahead(_pieces(frames, wanted), _STEPS_AHEAD) as pieces,
+            _or_stop(frames),
+        ):
             output = _Output(file, hasher)
-            output.frame([_member(MANIFEST, manifest.to_bytes())])
-            output.frame([_member(name, data) for name, data in prepared.members.items()])
-            for section in sections:
-                for packed in frames.take(section.name, wanted[section.name]):
-                    output.copy(packed.chunks(), packed.size, packed.content)
-                    packed.release()
-                report(Event("advance", Stage.WRITE, section.name, len(section.entries), _content(section)))
-            output.frame([tar.END])
+            output.frame(_documents(prepared), manifest.member_section.size)
+            for piece in pieces:
+                if isinstance(piece, bytes):
+                    output.append(piece)
+                elif isinstance(piece, int):
+                    output.end_frame(piece)
+                else:
+                    section = manifest.project_sections[piece]
+                    report(Event("advance", Stage.WRITE, section.name, len(section.entries), _content(section)))
+            output.frame([tar.END], len(tar.END))
             written = output.finish()
     report(Event("end", Stage.WRITE))
     return Written(path, manifest.identity, *written)
+
+
+@contextmanager
+def _or_stop(frames: Frames) -> Iterator[None]:
+    """Let go of *frames* at once where the block fails: a project of gigabytes must not keep anybody waiting."""
+    try:
+        yield
+    except BaseException:
+        frames.close()
+        raise
+
+
+def _pieces(frames: Frames, wanted: Mapping[str, Sequence[tuple[str, str, int]]]) -> Generator[bytes | int | str]:
+    """Yield the bytes of every project's frames in order; after each frame how much it holds, after each project it."""
+    for project, files in wanted.items():
+        for content, chunks in frames.take(project, files):
+            yield from chunks
+            yield content
+        yield project
 
 
 class _Output:
@@ -97,27 +120,27 @@ class _Output:
         self._hasher = hasher
         self._hash = hashlib.sha256()
         self._sizes: list[tuple[int, int]] = []
-        self._written = 0
+        self._written = self._frame = 0
 
-    def frame(self, members: Iterable[bytes]) -> None:
-        """Compress *members*, which are small, into one frame."""
-        data = b"".join(members)
-        packed = b"".join(compress([data], len(data), level=_DOCUMENT_LEVEL))
-        self.copy([packed], len(packed), len(data))
+    def frame(self, chunks: Iterable[bytes], content: int) -> None:
+        """Compress *chunks* of *content* bytes into one frame."""
+        for chunk in compress(chunks, content, level=_DOCUMENT_LEVEL):
+            self.append(chunk)
+        self.end_frame(content)
 
-    def copy(self, chunks: Iterable[bytes], size: int, content: int) -> None:
-        """Append a frame of *size* bytes that holds *content* bytes."""
-        for chunk in chunks:
-            self._append(chunk)
-        self._sizes.append((size, content))
+    def end_frame(self, content: int) -> None:
+        """Take what was appended since the last frame for one, which holds *content* bytes."""
+        self._sizes.append((self._written - self._frame, content))
+        self._frame = self._written
 
     def finish(self) -> tuple[str, int]:
         """Append digest and seek table; return the file's SHA-256 and size."""
-        self.copy([DIGEST_MAGIC + self._hash.digest()], DIGEST_FRAME, 0)
-        self._append(seek_table(self._sizes))
+        self.append(DIGEST_MAGIC + self._hash.digest())
+        self.end_frame(0)
+        self.append(seek_table(self._sizes))
         return self._hash.hexdigest(), self._written
 
-    def _append(self, chunk: bytes) -> None:
+    def append(self, chunk: bytes) -> None:
         hashed = self._hasher.submit(self._hash.update, chunk)
         view = memoryview(chunk)
         while view:  # a disk takes what fits before it says that it is full
@@ -126,8 +149,14 @@ class _Output:
         hashed.result()
 
 
-def _member(path: str, data: bytes) -> bytes:
-    return tar.header(path, len(data)) + data + bytes(tar.padding(len(data)))
+def _documents(prepared: Prepared) -> Iterator[bytes]:
+    """The manifest and every other member that is not a distribution file, as tar has them."""
+    manifest = prepared.manifest
+    yield tar.header(MANIFEST, manifest.size)
+    yield from manifest.spelled()
+    yield bytes(tar.padding(manifest.size))
+    for path, data in prepared.members.items():
+        yield tar.header(path, len(data)) + data + bytes(tar.padding(len(data)))
 
 
 def _content(section: Section) -> int:
@@ -165,18 +194,11 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
-            try:
-                if sys.platform == "win32":
-                    msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-                else:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                    raise
+            if not try_lock(descriptor):
                 raise StorageError(
                     f"Another process is writing {path.name[1 : -len('.part')]}.",
                     hint="Wait for it, or write to another path.",
-                ) from error
+                )
             # Whoever held it before may have renamed it away: then this is not the file that we will rename.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
@@ -192,7 +214,5 @@ def _disk(path: Path) -> Iterator[None]:
     except OSError as error:
         hint = ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = (
-                "The folder needs twice the size of the bundle while it is written. Nothing that was fetched is lost."
-            )
+            hint = "The folder needs up to twice the size of the bundle while it is written. What was fetched is kept."
         raise StorageError(f"Can't write {path}: {error.strerror or error}.", hint=hint) from error

@@ -26,10 +26,11 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
 
     OLD and NEW are bundles, deltas too, or their manifests; nothing but the manifest is read.
     """
-    from mirror.ops.delta import read_manifest
+    from mirror.ops.delta import open_rows
     from mirror.ops.diff import diff as run
 
-    found = run(read_manifest(old), read_manifest(new))
+    with open_rows(old) as before, open_rows(new) as after:
+        found = run(before, after)
     if as_json:
         click.echo(json.dumps(as_document(found), indent=2))
     else:

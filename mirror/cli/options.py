@@ -25,6 +25,14 @@ def output_options(command: F) -> F:
     return command
 
 
+def base_option(meaning: str) -> Callable[[F], F]:
+    """``--base BUNDLE``, repeatable, as ``bases``; *meaning* is its help."""
+    kind = click.Path(exists=True, dir_okay=False, path_type=Path)
+    return click.option(
+        "--base", "bases", multiple=True, type=kind, metavar="BUNDLE", help=f"Of a delta: {meaning} Repeatable."
+    )
+
+
 def number_or_all(_: click.Context, param: click.Parameter, value: str) -> int:
     """A callback for ``N|all``: ``all`` becomes -1."""
     if value == "all":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,29 +74,30 @@ def pack(
     poetry.lock, pdm.lock. Without --target, --python-version or --platform, the target is the Python
     that runs airgap.
     """
-    from mirror.bundle import Since
     from mirror.config import load
     from mirror.lockfiles import read
-    from mirror.ops.delta import read_since
     from mirror.ops.pack import pack as run
 
     if not requirements and not include:
         raise click.UsageError("Name requirements files, or own packages with --include.")
     inputs = read(requirements, constraints=constraints, environ=os.environ, extras=extras, groups=groups)
-    welcome = selection.pre | inputs.wanted.selection.pre
-    wanted = replace(inputs.wanted, selection=replace(selection, pre=welcome))
     config = load(overrides=overrides)
     chosen = machines.targets(config)
     inputs.check(chosen)
     with progress(quiet=quiet, verbose=verbose) as report:
-        known = read_since(since) if since else Since()
+        base = None
+        if since is not None:
+            from mirror.ops.delta import read_since
+
+            known = read_since(since)
+            base = (lambda _: known) if known.carriers else None
         packed = run(
-            wanted,
+            inputs.choosing(selection),
             chosen,
             None if dry_run else output,
             config,
             report,
-            base=(lambda _: known) if known.carriers else None,
+            base=base,
             building=building,
             include=include,
             lock=inputs.lock,

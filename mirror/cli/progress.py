@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
@@ -37,6 +37,11 @@ def progress(*, quiet: bool = False, verbose: bool = False) -> Iterator[Reporter
         yield _Lines(verbose=verbose)
 
 
+def undisturbed(report: Reporter) -> AbstractContextManager[None]:
+    """Keep *report* from drawing while a person is asked something."""
+    return report.hidden() if isinstance(report, _Bars) else nullcontext()
+
+
 def _only_warnings(event: Event) -> None:
     if event.kind == "warning":
         click.echo(f"warning: {event.text}", err=True)
@@ -56,8 +61,10 @@ class _Count:
     def __str__(self) -> str:
         of_items = f" of {self.total_items}" if self.total_items else ""
         of_bytes = f" of {human_bytes(self.total_bytes)}" if self.total_bytes else ""
-        amount = f", {human_bytes(self.bytes)}{of_bytes}" if self.bytes else ""
-        return f"{self.items}{of_items}{amount}"
+        amount = f"{human_bytes(self.bytes)}{of_bytes}" if self.bytes else ""
+        if amount and not self.items and not self.total_items:
+            return amount
+        return ", ".join(filter(None, [f"{self.items}{of_items}", amount]))
 
 
 def _short(text: str, width: int = 44) -> str:
@@ -82,6 +89,9 @@ class _Lines:
             if event.kind == "info":
                 if self._verbose:
                     click.echo(event.text, err=True)
+                return
+            if event.kind == "note":
+                click.echo(f"{event.stage.value}, {event.text}, {human_bytes(event.bytes)}", err=True)
                 return
             count = self._counts.setdefault(event.stage, _Count(started=now, shown=now))
             if event.kind == "begin":
@@ -116,7 +126,7 @@ class _Bars:
                     self._write(event.text)
             elif event.kind == "end":
                 self._end(event.stage)
-            else:
+            elif event.kind != "note":
                 self._draw(event)
 
     def _draw(self, event: Event) -> None:
@@ -168,6 +178,14 @@ class _Bars:
             next(iter(self._bars.values())).write(text, file=sys.stderr)
         else:
             click.echo(text, err=True)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Take the bars off the screen, and let whoever would draw one wait."""
+        with self._lock:
+            for bar in self._bars.values():
+                bar.clear()
+            yield
 
     def close(self) -> None:
         """Take all bars off the screen; also after an error."""

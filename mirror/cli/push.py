@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirror.cli.options import connection_options, number_or_all, output_options
-from mirror.cli.progress import progress
+from mirror.cli.progress import progress, undisturbed
 from mirror.cli.repositories import embedded_names, unknown_repository
 from mirror.cli.units import count, human_bytes
 from mirror.errors import ConflictError
@@ -21,6 +21,7 @@ from mirror.filenames import SDIST_ENDINGS
 
 if TYPE_CHECKING:
     from mirror.config import Config, Overrides
+    from mirror.config.credentials import Ask
     from mirror.models import Reporter
     from mirror.push.plan import PushPlan
     from mirror.push.publisher import Publisher, SourceFile
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     "-r",
     "--repo",
     "--repository",
+    "--repository-url",
     "repository",
     metavar="NAME|URL",
     help="A repository in .pypirc or airgap.toml, an embedded one, or an upload URL. Default: TWINE_REPOSITORY.",
@@ -105,19 +107,23 @@ def push(
         # Only now: the bundle is being hashed while these are loaded.
         from mirror.config import load
         from mirror.ops.push import PushOptions, plan_push, push_source
+        from mirror.signing import signer
 
         config = load(overrides=overrides, config_file=config_file)
-        with open_publisher(repository, config, index_url=index_url, report=report) as publisher:
+        sign = signer(config.receipts.sign_key)
+        # As for cron, nobody is asked with --yes; a bundle from a pipe leaves nobody to be asked.
+        asking = sys.stdin.isatty() and sys.stderr.isatty() and not yes
+        ask = partial(_login, report) if asking else None
+        with open_publisher(repository, config, index_url=index_url, ask=ask, report=report) as publisher:
             if dry_run:
                 plan = plan_push(source, publisher, report=report)
             else:
                 path = receipt or _receipt_path(paths, source.manifest.identity)
-                asking = sys.stdin.isatty() and sys.stderr.isatty() and not yes
                 approve: Callable[[PushPlan[SourceFile]], None] = partial(_ask, publisher.url) if asking else _agree
                 result = push_source(
                     source,
                     publisher,
-                    PushOptions(jobs, skip_conflicts, verify_download, path),
+                    PushOptions(jobs, skip_conflicts, verify_download, path, sign),
                     approve=approve,
                     report=report,
                 )
@@ -126,14 +132,19 @@ def push(
         _show_plan(plan, url, as_json=as_json, quiet=quiet, verbose=verbose)
         sys.exit(ConflictError.exit_code if plan.conflicts and not skip_conflicts else 0)
     if as_json:
-        click.echo(result.to_json(), nl=False)
+        click.echo(result.to_json(sign), nl=False)
     elif not quiet:
         click.echo("\n".join(_summary(result, path)), err=True)
 
 
 @contextmanager
 def open_publisher(
-    name_or_url: str | None, config: Config, *, index_url: str | None = None, report: Reporter
+    name_or_url: str | None,
+    config: Config,
+    *,
+    index_url: str | None = None,
+    ask: Ask | None = None,
+    report: Reporter,
 ) -> Iterator[Publisher]:
     """Open what --repo names: configured repositories first, then embedded ones; a ConfigError lists those known."""
     from mirror.errors import UsageError
@@ -145,12 +156,12 @@ def open_publisher(
         raise UsageError("No repository is named.", hint="Name one with --repo NAME or --repo URL.")
     found = find_repository(wanted, config)
     if found is not None:
-        with remote_publisher(found, config, index_url=index_url, report=report) as publisher:
+        with remote_publisher(found, config, index_url=index_url, ask=ask, report=report) as publisher:
             yield publisher
         return
     if wanted != DEFAULT_HOSTED and wanted not in embedded_names(config):
         raise unknown_repository(wanted, config)
-    with embedded_publisher(config.home.value, wanted, config.serve.repositories) as publisher:
+    with embedded_publisher(config.home.value, wanted, config.serve) as publisher:
         yield publisher
 
 
@@ -161,6 +172,15 @@ def _receipt_path(paths: Sequence[Path], identity: str) -> Path | None:
         return Path(f"bundle-{identity[:12]}.receipt.json")
     plain = len(paths) > 1 or first.is_dir() or first.name.endswith((".whl", *SDIST_ENDINGS))
     return None if plain else first.with_name(f"{first.name}.receipt.json")
+
+
+def _login(report: Reporter, url: str, user: str | None) -> tuple[str, str]:
+    """Ask for what the configuration does not tell, as twine does."""
+    with undisturbed(report):
+        if user is None:
+            user = str(click.prompt(f"User name for {url}", err=True))
+        password = click.prompt(f"Password of {user}", hide_input=True, default="", show_default=False, err=True)
+    return user, str(password)
 
 
 def _agree(_: PushPlan[SourceFile]) -> None:

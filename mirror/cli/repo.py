@@ -35,7 +35,7 @@ def _home() -> Iterator[Home]:
 
     config = load()
     remote = with_slash(without_credentials(config.index_url.value))
-    with open_home(config.home.value, config.serve.repositories, remote=remote) as home:
+    with open_home(config.home.value, config.serve, remote=remote) as home:
         yield home
 
 
@@ -60,7 +60,7 @@ def show(name: str, as_json: bool) -> None:
     """Show the settings of NAME and where they come from."""
     with _home() as home:
         served = home.get(name)
-        held = len(home.catalog.projects(name))
+        held = sum(1 for _ in home.catalog.projects(name))
     table = _shown(served.table())
     if as_json:
         click.echo(json.dumps({"name": name, **table, "source": served.source, "projects": held}, indent=2))
@@ -77,6 +77,9 @@ def show(name: str, as_json: bool) -> None:
 @click.option("--remote", metavar="URL", help="Proxy: the simple index that it is for.")
 @click.option("--max-age", type=float, metavar="SECONDS", help="Proxy: when to ask again for a page. Default: 600.")
 @click.option("--negative-max-age", type=float, metavar="SECONDS", help="Proxy: the same for a 404. Default: 60.")
+@click.option(
+    "--keep-days", type=float, metavar="DAYS", help="Proxy: what gc forgets unless asked for. Default: never."
+)
 @click.option("--offline", is_flag=True, default=None, help="Proxy: never ask; serve only what is cached.")
 @click.option("--username", help="Proxy: user at the remote.")
 @click.option("--password-env", metavar="NAME", help="Proxy: the environment variable that holds the password.")
@@ -140,11 +143,17 @@ def unyank(name: str, filename: str) -> None:
 
 @repo.command()
 def gc() -> None:
-    """Remove bytes that no repository needs any more and that are older than a day."""
+    """Remove bytes that no repository needs any more and that are older than a day.
+
+    A younger blob may belong to an upload whose entry in the catalog is just being written. Proxies with keep-days
+    forget first what nobody asked for in so many days; an offline one never does.
+    """
     from mirror.serve.maintain import collect
 
     with _home() as home:
         found = collect(home)
+    if found.forgotten:
+        click.echo(f"{count(found.forgotten, 'proxied file')} forgotten: nobody asked for them.", err=True)
     click.echo(f"{count(found.blobs, 'blob')} removed, {human_bytes(found.size)}.", err=True)
 
 

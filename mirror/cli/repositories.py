@@ -15,8 +15,10 @@ def embedded_names(config: Config) -> list[str]:
     from mirror.serve import repository_names
 
     try:
-        return repository_names(config.home.value, config.serve.repositories)
-    except MissingExtraError:
+        return repository_names(config.home.value, config.serve)
+    except MissingExtraError as error:
+        if error.extra != "serve":  # without the one for PostgreSQL or S3 nobody knows what there is
+            raise
         return []
 
 

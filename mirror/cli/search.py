@@ -22,7 +22,7 @@ def search(words: tuple[str, ...], repository: str, as_json: bool) -> None:
     from mirror.serve.search import find
 
     config = load()
-    with open_home(config.home.value, config.serve.repositories) as home:
+    with open_home(config.home.value, config.serve) as home:
         hits = find(home.catalog, home.holders(repository), names=words, summaries=words)
     if as_json:
         click.echo(json.dumps([{"name": hit.name, "version": hit.version, "summary": hit.summary} for hit in hits]))

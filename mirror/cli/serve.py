@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from mirror.config.served import MOST_WORKERS
+
 
 @click.command()
 @click.option("--host", help="Address to listen on. Default: 127.0.0.1.")
@@ -18,8 +20,11 @@ import click
     help="Certificate in PEM, followed by the intermediates that lead to the root.",
 )
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its key, if elsewhere.")
+@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), help="Processes that answer. Default: 1.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-def serve(host: str | None, port: int | None, tls_cert: Path | None, tls_key: Path | None, quiet: bool) -> None:
+def serve(
+    host: str | None, port: int | None, tls_cert: Path | None, tls_key: Path | None, workers: int | None, quiet: bool
+) -> None:
     """Serve the embedded repositories over HTTP with Nexus's URL layout, until interrupted.
 
     pip reads http://HOST:PORT/repository/pypi-all/simple/ and twine uploads to
@@ -34,7 +39,7 @@ def serve(host: str | None, port: int | None, tls_cert: Path | None, tls_key: Pa
 
     config = load()
     home = config.home.value
-    given = {"host": host, "port": port, "tls_cert": tls_cert, "tls_key": tls_key}
+    given = {"host": host, "port": port, "tls_cert": tls_cert, "tls_key": tls_key, "workers": workers}
     settings = dataclasses.replace(
         config.serve,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]

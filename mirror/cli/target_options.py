@@ -58,7 +58,7 @@ _OTHERS = (
         multiple=True,
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="What scripts/describe_target.py printed on the machine that will install. Repeatable.",
+        help="What the script of airgap targets --describe-script printed on the machine that installs. Repeatable.",
     ),
     click.option(
         "--python-version", "pythons", multiple=True, metavar="VERSION", help="As pip: 3.12 or 3.12.4. Repeatable."

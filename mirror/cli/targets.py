@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import textwrap
-from typing import TYPE_CHECKING, Any
+from importlib import resources
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -18,13 +19,25 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("names", nargs=-1)
 @target_options_but_names
+@click.option(
+    "--describe-script",
+    type=click.File("w", encoding="utf-8", lazy=True),
+    metavar="FILE",
+    help="Write the script that describes an isolated machine for --target-file, and nothing else; '-': print it.",
+)
 @click.option("as_json", "--json", is_flag=True, help="Print the result as JSON on standard output.")
-def targets(machines: Machines, as_json: bool) -> None:
+def targets(machines: Machines, describe_script: TextIO | None, as_json: bool) -> None:
     """Show what targets mean: their wheel tags, best first, and the values of environment markers.
 
     NAMES are those that --target of pack takes. Without any, and without other options, the machine at hand and every
     target of airgap.toml are listed.
+
+    --describe-script describe_target.py writes a script to carry over. There any Python from 3.6 on runs it, and what
+    it prints describes that machine: python3 describe_target.py > machine.json
     """
+    if describe_script is not None:
+        describe_script.write(resources.files("mirror").joinpath("describe_target.py").read_text("utf-8"))
+        return
     from mirror.config import load
 
     config = load()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mirror.cli.options import number_or_all, output_options
+from mirror.cli.options import base_option, number_or_all, output_options
 from mirror.cli.progress import progress
 from mirror.cli.units import count, human_bytes, table
 from mirror.errors import IncompleteError
@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--base",
-    "bases",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="BUNDLE",
-    help="Of a delta: a bundle that it builds on; verified too. All must hold what the delta leaves out. Repeatable.",
-)
+@base_option("a bundle that it builds on; verified too. All must hold what the delta leaves out.")
 @click.option(
     "--install",
     is_flag=True,

@@ -17,7 +17,9 @@ from mirror.errors import ConfigError
 
 FILENAME = "airgap.toml"
 #: The upload protocols that ``type`` may name.
-REPOSITORY_TYPES = ("legacy", "directory")
+REPOSITORY_TYPES = ("legacy", "nexus", "directory", "s3")
+# How the URLs of those begin that are not reached by HTTP.
+_SCHEMES = {"directory": "file:///", "s3": "s3://"}
 
 _REPOSITORY_KEYS = ("url", "username", "password-env", "index-url", "ca-cert", "client-cert", "type")
 
@@ -71,10 +73,13 @@ def _repository(
     else:
         raise ConfigError(f"{place} has no url.")
     kind = table.get("type", repository.type)
-    if kind not in REPOSITORY_TYPES:
-        raise ConfigError(f"{place}: type must be {' or '.join(REPOSITORY_TYPES)}, not {kind!r}.")
-    if (kind == "directory") != (repository.type == "directory"):
-        raise ConfigError(f"{place}: type {kind!r} does not fit its url.", hint="A directory has a file:/// URL.")
+    if "type" in table and kind not in REPOSITORY_TYPES:
+        raise ConfigError(f"{place}: type must be one of {', '.join(REPOSITORY_TYPES)}, not {kind!r}.")
+    if _SCHEMES.get(kind) != _SCHEMES.get(repository.type):
+        raise ConfigError(
+            f"{place}: type {kind!r} does not fit its url.",
+            hint=f"Its URL begins with {_SCHEMES.get(kind, 'https://')}.",
+        )
     variable = table.get("password-env", repository.password_env)
     index_url = table.get("index-url")
     return replace(

@@ -27,6 +27,8 @@ KEYRING_TIMEOUT = 60.0
 
 #: ``(service, user or None)`` to ``(user, password)``.
 _Lookup = Callable[[str, "str | None"], "tuple[str, str] | None"]
+#: ``(URL, user or None)`` to what a person says: ``(user, password)``.
+Ask = Callable[[str, "str | None"], "tuple[str, str]"]
 
 
 class CredentialStore:
@@ -36,7 +38,8 @@ class CredentialStore:
     no other server, then what its file says), the userinfo of configured index URLs and of *index_urls* (those that
     requirements files add), configured repositories, netrc, keyring. Only values of the same origin (scheme, host,
     port) count; among several the one whose path is most like the URL's. A user without a password is completed
-    from netrc or keyring, else sent with an empty one, as pip does with a lone token.
+    from netrc or keyring, else sent with an empty one, as pip does with a lone token. Before that, if *ask* is given,
+    a person is asked once about the *repository*: for the password of a user, or, once refused, for both.
 
     Safe for threads. Raises ConfigError where airgap.toml names a variable for the password that is not set.
     """
@@ -48,8 +51,11 @@ class CredentialStore:
         repository: Repository | None = None,
         index_urls: Sequence[str] = (),
         environ: Mapping[str, str] = os.environ,
+        ask: Ask | None = None,
         report: Reporter = silent,
     ) -> None:
+        self._ask = ask
+        self._told: tuple[str, str] | None = None
         self._repository = repository
         self._repositories = tuple(config.repositories.values())
         self._index_urls = (
@@ -86,6 +92,10 @@ class CredentialStore:
                 found = self._from_netrc(url, user)
                 if found is None and (user or refused or self._provider != "auto"):
                     found = self._from_keyring(services, user)
+            if found is None and self._ask is not None and self._pushes_to(url):
+                if self._told is None and (user or refused):
+                    self._told = self._ask(urls.redact(urls.without_credentials(url)), user)
+                found = self._told
             return found or ((user, "") if user else None)
 
     def _pushes_to(self, url: str) -> bool:

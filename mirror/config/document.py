@@ -16,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TABLES = ("index", "repositories", "serve", "sync", "targets")
+_TABLES = ("index", "receipts", "repositories", "serve", "sync", "targets")
 
 
 def read_document(path: Path, home: str) -> tuple[str, dict[str, Any]]:

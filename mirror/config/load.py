@@ -18,6 +18,7 @@ from mirror.config.indexes import read_indexes
 from mirror.config.locations import app_folders, pip_files
 from mirror.config.pip import PipValues, read_pip
 from mirror.config.pypirc import read_pypirc, repository_from_url, twine_certificates
+from mirror.config.receipts import ReceiptSettings, read_receipts
 from mirror.config.served import ServeSettings
 from mirror.config.serving import read_serving
 from mirror.config.sync import read_syncs
@@ -115,6 +116,7 @@ def load(
         files=tuple(files),
         warnings=tuple(warnings),
         serve=read_serving(toml, home=home) if toml is not None else ServeSettings(),
+        receipts=read_receipts(toml, home=home) if toml is not None else ReceiptSettings(),
         indexes=read_indexes(toml, home=home) if toml is not None else (),
         syncs=MappingProxyType(read_syncs(toml, home=home) if toml is not None else {}),
         targets=MappingProxyType(read_targets(toml, home=home) if toml is not None else {}),

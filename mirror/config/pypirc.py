@@ -18,11 +18,13 @@ DEFAULT_URLS = {"pypi": "https://upload.pypi.org/legacy/", "testpypi": "https://
 def repository_from_url(url: str, *, name: str = "", source: str = "--repo") -> Repository:
     """Return a Repository for *url*, whose user and password go into their own fields.
 
-    A ``file:///`` URL is a static index in a folder. Raises ConfigError for anything else that is no http(s) URL with
-    a host.
+    A ``file:///`` URL is a static index in a folder, an ``s3://`` URL one in a bucket. Raises ConfigError for anything
+    else that is no http(s) URL with a host.
     """
     if url.startswith("file:///"):
         return Repository(name or url, url, source=source, type="directory")
+    if url.startswith("s3://") and "@" not in url:
+        return Repository(name or url, url, source=source, type="s3")
     _check_url(url, f"The repository URL from {source}")
     username, password = _userinfo(url)
     bare = urls.without_credentials(url)

@@ -12,13 +12,15 @@ from typing import Any
 from mirror import urls
 
 HOST, PORT = "127.0.0.1", 8081
+MOST_WORKERS = 64
 #: Seconds.
 MAX_AGE, NEGATIVE_MAX_AGE = 600.0, 60.0
 #: What a table of each kind may say besides its kind.
 KEYS = {
     "hosted": ("write-policy", "version-policy"),
     "proxy": (
-        "remote", "max-age", "negative-max-age", "offline", "username", "password-env", "ca-cert", "client-cert",
+        "remote", "max-age", "negative-max-age", "keep-days", "offline", "username", "password-env", "ca-cert",
+        "client-cert",
     ),
     "group": ("members", "deploy-to"),
 }  # fmt: skip
@@ -31,7 +33,8 @@ class Served:
     ``write_policy``: ``allow`` takes new files and answers identical ones again with success, ``allow-once`` refuses
     those as Nexus does, ``deny`` takes nothing; no policy ever replaces a file. ``version_policy``: ``snapshot`` takes
     only development and local versions, ``release`` only others. ``remote`` is a simple index without credentials;
-    ages are in seconds. ``members`` are asked in this order; uploads go to ``deploy_to``.
+    ages are in seconds; garbage collection forgets what nobody asked for in ``keep_days``. ``members`` are asked in
+    this order; uploads go to ``deploy_to``.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Served:
     remote: str = ""
     max_age: float = MAX_AGE
     negative_max_age: float = NEGATIVE_MAX_AGE
+    keep_days: float | None = None
     offline: bool = False
     username: str | None = None
     password_env: str | None = None
@@ -65,7 +69,11 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """``[serve]``: the address, TLS files, and from which addresses ``X-Forwarded-*`` headers are believed."""
+    """``[serve]``: the address, TLS files, and from which addresses ``X-Forwarded-*`` headers are believed.
+
+    ``catalog`` is the URL of a database in PostgreSQL, without a password, ``blobs`` a place in an S3 bucket; None is a
+    file and a folder in the home. ``metrics`` says who may see them: whoever may read or admin everything, or nobody.
+    """
 
     host: str = HOST
     port: int = PORT
@@ -73,4 +81,8 @@ class ServeSettings:
     tls_key: Path | None = None
     trusted_proxies: tuple[str, ...] = ()
     anonymous_read: bool = True
+    catalog: str | None = None
+    blobs: str | None = None
+    workers: int = 1
+    metrics: str = "read"
     repositories: Mapping[str, Served] = field(default_factory=lambda: MappingProxyType({}))

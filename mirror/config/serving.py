@@ -8,18 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from mirror import urls
 from mirror.config.document import check_keys, read_document
 from mirror.config.files import expand_user
-from mirror.config.served import HOST, KEYS, MAX_AGE, NEGATIVE_MAX_AGE, PORT, Served, ServeSettings
+from mirror.config.served import HOST, KEYS, MAX_AGE, MOST_WORKERS, NEGATIVE_MAX_AGE, PORT, Served, ServeSettings
 from mirror.errors import ConfigError
 
 WRITE_POLICIES = ("allow", "allow-once", "deny")
 VERSION_POLICIES = ("mixed", "release", "snapshot")
+METRICS = ("read", "admin", "off")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_KEYS = ("host", "port", "tls-cert", "tls-key", "trusted-proxies", "anonymous-read", "repositories")
+_KEYS = (
+    "host", "port", "tls-cert", "tls-key", "trusted-proxies", "anonymous-read", "catalog", "blobs", "workers",
+    "metrics", "repositories",
+)  # fmt: skip
+_CATALOG = re.compile(r"postgresql(\+psycopg)?://")
 
 
 def read_serving(path: Path, *, home: str) -> ServeSettings:
@@ -45,6 +51,10 @@ def read_serving(path: Path, *, home: str) -> ServeSettings:
         tls_key=_file(table, "tls-key", place, path.parent, home),
         trusted_proxies=proxies,
         anonymous_read=True if anonymous is None else anonymous,
+        catalog=_catalog(table, place),
+        blobs=_blobs(table, place),
+        workers=_workers(table, place),
+        metrics=_choice(table, "metrics", METRICS, "read", place),
         repositories=MappingProxyType(
             {
                 key: read_served(key, value, f"{name} [serve.repositories.{key}]", folder=path.parent, home=home)
@@ -80,6 +90,7 @@ def read_served(name: str, table: Any, place: str, *, folder: Path, home: str = 
         remote=urls.with_slash(text["remote"]) if text["remote"] else "",
         max_age=_seconds(table, "max-age", MAX_AGE, place),
         negative_max_age=_seconds(table, "negative-max-age", NEGATIVE_MAX_AGE, place),
+        keep_days=_number(table, "keep-days", place, "days") if "keep-days" in table else None,
         offline=_typed(table, "offline", bool, place) or False,
         username=text["username"],
         password_env=text["password-env"],
@@ -97,6 +108,45 @@ def check_name(name: str) -> None:
         raise ConfigError(
             f"{name[:80]!r} can't be a repository's name.", hint="Use letters, digits, and . _ - after the first."
         )
+
+
+def _catalog(table: Mapping[str, Any], place: str) -> str | None:
+    url: str | None = _typed(table, "catalog", str, place)
+    if url is None:
+        return None
+    if not _CATALOG.match(url):
+        raise ConfigError(
+            f"{place}: catalog must be the URL of a database in PostgreSQL.",
+            hint="Such as postgresql+psycopg://airgap@db.example/airgap. Without it the catalog is a file in the home.",
+        )
+    try:
+        parts = urlsplit(url)
+        secret = parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:
+        raise ConfigError(f"{place}: catalog is no URL.") from None
+    if secret:
+        raise ConfigError(
+            f"{place}: catalog carries a password, which must not be stored.",
+            hint="Put it into PGPASSWORD, or into ~/.pgpass.",
+        )
+    return url
+
+
+def _blobs(table: Mapping[str, Any], place: str) -> str | None:
+    url: str | None = _typed(table, "blobs", str, place)
+    if url is not None and not url.startswith("s3://"):
+        raise ConfigError(
+            f"{place}: blobs must be s3://BUCKET or s3://BUCKET/PREFIX.",
+            hint="Without it the blobs are in a folder of the home.",
+        )
+    return url
+
+
+def _workers(table: Mapping[str, Any], place: str) -> int:
+    workers = _typed(table, "workers", int, place)
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise ConfigError(f"{place}: workers must be from 1 to {MOST_WORKERS}.")
+    return workers or 1
 
 
 def _check_remote(remote: str | None, place: str) -> None:
@@ -155,9 +205,13 @@ def _choice(table: Mapping[str, Any], key: str, allowed: tuple[str, ...], defaul
 
 
 def _seconds(table: Mapping[str, Any], key: str, default: float, place: str) -> float:
-    value = table.get(key, default)
+    return _number(table, key, place, "seconds") if key in table else default
+
+
+def _number(table: Mapping[str, Any], key: str, place: str, unit: str) -> float:
+    value = table[key]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e10:
-        raise ConfigError(f"{place}: {key} must be a number of seconds.")
+        raise ConfigError(f"{place}: {key} must be a number of {unit}.")
     return float(value)
 
 

@@ -42,6 +42,7 @@ def rows(config: Config) -> list[Row]:
         if item.name != "repositories":
             source = "default" if value == item.default else "airgap.toml [serve]"
             found.append(Row(f"serve.{_spelled(item.name)}", _plain(value), source))
+    found += _declared("receipts", config.receipts, "airgap.toml [receipts]")
     for name, served in config.serve.repositories.items():
         found += _declared(f"serve.repositories.{name}", served, served.source)
     return found

@@ -6,12 +6,28 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from mirror.config.document import check_keys, read_document
 from mirror.config.files import expand_user
 from mirror.errors import ConfigError
 
+#: What the options of ``airgap pack`` of these names do.
+_PACKING = (
+    "extras",
+    "groups",
+    "include",
+    "allow-build",
+    "build-wheels",
+    "all-wheels",
+    "with-sdists",
+    "pre-for",
+    "exclude-newer",
+    "exclude-newer-missing",
+)
+_Missing = Literal["error", "skip", "allow"]
+_MISSING: tuple[_Missing, ...] = ("error", "skip", "allow")
+_Word = TypeVar("_Word", bound=str)
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "connected": (
         "requirements",
@@ -22,12 +38,34 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
         "resend-after",
         "on-failure",
         "cache-size",
+        *_PACKING,
     ),
-    "isolated": ("repo", "site"),
+    "isolated": ("repo", "site", "on-conflict"),
 }
 _SHARED = ("side", "inbox", "outbox", "keep", "settle")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 ON_FAILURE = ("stop", "last-good")
+ON_CONFLICT = ("quarantine", "skip")
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What the options of ``airgap pack`` of the same names would say.
+
+    ``include`` are absolute patterns. ``exclude_newer`` is as written, empty without a limit: ``7d`` is counted from
+    each round.
+    """
+
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    allow_build: tuple[str, ...] = ()
+    build_wheels: tuple[str, ...] = ()
+    pre_for: tuple[str, ...] = ()
+    exclude_newer: str = ""
+    exclude_newer_missing: _Missing = "error"
+    all_wheels: bool = False
+    with_sdists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +94,9 @@ class SyncSettings:
     keep: int = 10
     settle: int = 300
     on_failure: str = "stop"
+    on_conflict: str = "quarantine"
     cache_size: str = ""
+    packing: Packing = Packing()
 
     @property
     def connected(self) -> bool:
@@ -91,9 +131,6 @@ def _read(key: str, table: Any, folder: Path, home: str, place: str) -> SyncSett
     for each in (site, *sites):
         if not _NAME.match(each):
             raise ConfigError(f"{place}: the name of a site has letters, digits, - and _ only.")
-    on_failure = fields.text("on-failure", "stop")
-    if on_failure not in ON_FAILURE:
-        raise ConfigError(f'{place}: on-failure must be "stop" or "last-good".')
 
     def located(text: str) -> str:
         return str(folder / expand_user(text, home))
@@ -115,8 +152,21 @@ def _read(key: str, table: Any, folder: Path, home: str, place: str) -> SyncSett
         resend_after=fields.number("resend-after", 0),
         keep=fields.number("keep", 10, least=1),
         settle=fields.number("settle", 300),
-        on_failure=on_failure,
+        on_failure=fields.choice("on-failure", ON_FAILURE),
+        on_conflict=fields.choice("on-conflict", ON_CONFLICT),
         cache_size=fields.text("cache-size"),
+        packing=Packing(
+            extras=fields.texts("extras"),
+            groups=fields.texts("groups"),
+            include=tuple(map(located, fields.texts("include"))),
+            allow_build=fields.texts("allow-build"),
+            build_wheels=fields.texts("build-wheels"),
+            pre_for=fields.texts("pre-for"),
+            exclude_newer=fields.text("exclude-newer"),
+            exclude_newer_missing=fields.choice("exclude-newer-missing", _MISSING),
+            all_wheels=fields.flag("all-wheels"),
+            with_sdists=fields.flag("with-sdists"),
+        ),
     )
 
 
@@ -131,6 +181,21 @@ class _Fields:
         value = self._table.get(key, default)
         if not isinstance(value, str):
             raise ConfigError(f"{self._place}: {key} must be a text.")
+        return value
+
+    def choice(self, key: str, known: tuple[_Word, ...]) -> _Word:
+        """One of *known*; the first where nothing is said."""
+        value = self.text(key, known[0])
+        for each in known:
+            if value == each:
+                return each
+        words = " or ".join(f'"{each}"' for each in known)
+        raise ConfigError(f"{self._place}: {key} must be {words}.")
+
+    def flag(self, key: str) -> bool:
+        value = self._table.get(key, False)
+        if not isinstance(value, bool):
+            raise ConfigError(f"{self._place}: {key} must be true or false.")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:

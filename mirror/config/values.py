@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from mirror.config.receipts import ReceiptSettings
 from mirror.config.served import ServeSettings
 from mirror.config.sync import SyncSettings
 from mirror.config.targets import TargetProfile
@@ -31,7 +32,8 @@ class Repository:
     """A hosted repository that can be pushed to. Neither URL carries credentials.
 
     ``password_env`` names the environment variable that holds the password, where airgap.toml says so; ``password``
-    is then its content, or None where the variable is not set. ``type`` is the upload protocol.
+    is then its content, or None where the variable is not set. ``type`` is the upload protocol; ``auto`` is Nexus's
+    where the server speaks it, else the legacy one.
     """
 
     name: str
@@ -42,7 +44,7 @@ class Repository:
     client_cert: Path | None = None
     index_url: str | None = None
     source: str = ""
-    type: str = "legacy"
+    type: str = "auto"
     password_env: str | None = None
 
 
@@ -120,6 +122,7 @@ class Config:
     syncs: Mapping[str, SyncSettings] = field(default_factory=dict)
     index_strategy: Setting[str] = Setting("first-index", "default")
     serve: ServeSettings = field(default_factory=ServeSettings)
+    receipts: ReceiptSettings = field(default_factory=ReceiptSettings)
     targets: Mapping[str, TargetProfile] = field(default_factory=dict)
 
     @property

@@ -18,7 +18,7 @@ from packaging.utils import NormalizedName
 from mirror.errors import IndexPageError, NotFoundError
 from mirror.index.simple import ACCEPT, HTML_TYPE, ParsedPage, folder_page, parse_page
 from mirror.index.sources import Source, Sources
-from mirror.store import Store
+from mirror.store import Scratch, Store
 from mirror.urls import redact, with_slash, without_credentials
 
 if TYPE_CHECKING:  # importing it costs an HTTP library, which whoever has a Client has paid for
@@ -54,6 +54,7 @@ class IndexClient:
         self._lock = threading.Lock()
         # Parsing takes many times the memory of what is kept, and threads would take turns at it in any case.
         self._parsing = threading.Lock()
+        self._scratch: Scratch | None = None  # lasts for as long as somebody has a page that lies in it
         self._found: dict[tuple[str, str], Future[tuple[ParsedPage, ...]]] = {}
 
     def __enter__(self) -> IndexClient:
@@ -65,9 +66,10 @@ class IndexClient:
         self.forget()
 
     def forget(self) -> None:
-        """Drop every page: with thousands of links each they take much memory, and are asked for anew."""
+        """Drop every page: they take memory and room on the disk, and are asked for anew."""
         with self._lock:
             self._found.clear()
+            self._scratch = None
 
     def pages(self, project: NormalizedName) -> tuple[ParsedPage, ...]:
         """The find-links pages that name *project*, then its page on the first index that has it.
@@ -118,7 +120,8 @@ class IndexClient:
                 return _local_page(url, project, index)
             body, kind, final = self._fetch(url)
             with self._parsing:
-                return parse_page(body, kind, final, project=project, index=index)
+                self._scratch = self._scratch or self._store.scratch()
+                return parse_page(body, kind, final, project=project, index=index).kept_in(self._scratch)
         except NotFoundError:
             return None
         except IndexPageError as error:
@@ -135,7 +138,7 @@ class IndexClient:
             return known.body, known.kind, known.url
         fresh = _Cached.of(answer)
         if fresh.conditions():
-            self._store.set_note(_NAMESPACE, key, fresh.write())
+            self._store.set_note(_NAMESPACE, key, fresh.head(), fresh.body)
         return fresh.body, fresh.kind, fresh.url
 
     def _links(self, place: str) -> tuple[ParsedPage, ...]:
@@ -187,8 +190,8 @@ class _Cached:
             return None
         return cls(url, kind, etag, modified, body)
 
-    def write(self) -> bytes:
-        return json.dumps([self.url, self.kind, self.etag, self.modified]).encode() + b"\n" + self.body
+    def head(self) -> bytes:
+        return json.dumps([self.url, self.kind, self.etag, self.modified]).encode() + b"\n"
 
     def conditions(self) -> dict[str, str]:
         """Request headers that ask for the page only if it has changed; none where the server gave no validator."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import html
 import json
 import re
-import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from html.parser import HTMLParser
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from packaging.utils import NormalizedName, canonicalize_name
@@ -22,8 +22,13 @@ from packaging.version import InvalidVersion, Version
 
 from mirror.errors import IndexPageError, IntegrityError
 from mirror.filenames import Split, split_filename
+from mirror.index.rows import Rows
+from mirror.index.stream import Take, read_object
 from mirror.models import DIGEST_LENGTHS, File, Hashes, is_safe_filename
 from mirror.urls import redact, without_credentials
+
+if TYPE_CHECKING:
+    from mirror.store import Scratch
 
 #: What pip sends: JSON before HTML.
 ACCEPT: Final = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
@@ -72,16 +77,17 @@ class _Link:
 class ParsedPage:
     """One index page. ``filenames`` has every link, usable or not, in the page's order.
 
-    ``index`` and ``url`` carry no credentials. ``status`` is PEP 792's ``(status, reason)``.
+    ``index`` and ``url`` carry no credentials. ``status`` is PEP 792's ``(status, reason)``. ``links`` has each link as
+    the page has it, for ``read``.
     """
 
     project: NormalizedName
     index: str
     url: str
-    filenames: Sequence[str]
+    filenames: Rows
     status: tuple[str, str]
-    links: Sequence[Any]
-    read: Callable[[Any], _Link]
+    links: Rows
+    read: Callable[[str], _Link]
     malformed: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -134,10 +140,14 @@ class ParsedPage:
         return replace(
             self,
             project=project,
-            filenames=[self.filenames[position] for position in kept],
-            links=[self.links[position] for position in kept],
+            filenames=Rows.of([self.filenames[position] for position in kept]),
+            links=Rows.of([self.links[position] for position in kept]),
             malformed=(),
         )
+
+    def kept_in(self, scratch: Scratch) -> ParsedPage:
+        """The same page with its texts in *scratch*; a few bytes for each link stay in memory."""
+        return replace(self, filenames=self.filenames.kept_in(scratch), links=self.links.kept_in(scratch))
 
     def _unusable(self, filename: str, parts: Split | None) -> str:
         if not is_safe_filename(filename):
@@ -162,17 +172,18 @@ def parse_page(body: bytes, content_type: str, url: str, *, project: str, index:
     if _is_json(body, content_type, url):
         return _parse_json(body, url, project=name, index=index)
     document = _read_html(body, content_type, url)
+    links = [link if isinstance(link, str) else json.dumps(link) for link in document.links]
     return ParsedPage(
         project=name,
         index=index,
         url=urljoin(url, without_credentials(document.base)) if document.base else url,
-        filenames=document.filenames,
+        filenames=Rows.of(document.filenames),
         status=(
             document.meta.get("pypi:project-status", "active"),
             document.meta.get("pypi:project-status-reason", ""),
         ),
-        links=document.links,
-        read=_read_attributes,
+        links=Rows.of(links),
+        read=_read_anchor,
     )
 
 
@@ -182,9 +193,9 @@ def folder_page(filenames: Sequence[str], url: str) -> ParsedPage:
         project=canonicalize_name(""),
         index=without_credentials(url),
         url=without_credentials(url),
-        filenames=filenames,
+        filenames=Rows.of(filenames),
         status=("active", ""),
-        links=filenames,
+        links=Rows.of(filenames),
         read=lambda filename: _Link(quote(filename), Hashes()),
     )
 
@@ -193,11 +204,10 @@ def parse_root(body: bytes, content_type: str, url: str) -> list[str]:
     """Names of all projects that an index's root page lists, as written there, without repetition."""
     url = without_credentials(url)
     if _is_json(body, content_type, url):
-        projects = _load_json(body, url).get("projects")
-        if not isinstance(projects, list):
+        projects = _load_json(body, url, "projects", _Names).get("projects")
+        if not isinstance(projects, _Names):
             raise IndexPageError(f"{redact(url)} is not a simple index: it has no list of projects (PEP 691).")
-        names = [item.get("name") for item in projects if isinstance(item, dict)]
-        return list(dict.fromkeys(name for name in names if isinstance(name, str) and name))
+        return list(projects.found)
     document = _read_html(body, content_type, url)
     targets = (_attribute(link, "href").partition("#")[0].partition("?")[0] for link in document.links)
     return list(dict.fromkeys(name for href in targets if (name := unquote(href.rstrip("/").rpartition("/")[2]))))
@@ -295,8 +305,8 @@ def _attribute(link: str | _Attributes, name: str) -> str:
     return (_html_attributes(link) if isinstance(link, str) else link).get(name, "").strip()
 
 
-def _read_attributes(link: str | _Attributes) -> _Link:
-    values = _html_attributes(link) if isinstance(link, str) else link
+def _read_anchor(link: str) -> _Link:
+    values = json.loads(link) if link.startswith("{") else _html_attributes(link)
     url, _, fragment = values["href"].strip().partition("#")
     pairs = (item.partition("=") for item in fragment.split("&"))
     return _Link(
@@ -335,9 +345,10 @@ def _is_json(body: bytes, content_type: str, url: str) -> bool:
     )
 
 
-def _load_json(body: bytes, url: str) -> dict[str, Any]:
+def _load_json(body: bytes, url: str, name: str, begin: Callable[[], Take]) -> dict[str, Any]:
+    """The page without the elements of the array *name*, which go to what *begin* returns."""
     try:
-        page = json.loads(body)
+        page = read_object(body, name, begin)
     except (ValueError, RecursionError) as error:
         raise IndexPageError(f"{redact(url)} answered JSON that can't be read: {error}") from error
     if not isinstance(page, dict):
@@ -349,81 +360,73 @@ def _load_json(body: bytes, url: str) -> dict[str, Any]:
     return page
 
 
-def _parse_json(body: bytes, url: str, *, project: NormalizedName, index: str) -> ParsedPage:
-    page = _load_json(body, url)
-    files = page.get("files")
-    if not isinstance(files, list):
-        raise IndexPageError(f"{redact(url)} is not a simple index: it has no list of files (PEP 691).")
-    names: list[str] = []
-    kept: list[_Item] = []
-    malformed: list[tuple[str, str]] = []
-    for item in files:
+class _Names:
+    """The projects of a root page, each once."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, None] = {}
+
+    def __call__(self, item: Any, start: int, end: int) -> None:
+        if isinstance(item, dict) and isinstance(name := item.get("name"), str) and name:
+            self.found[name] = None
+
+
+class _Files:
+    """The files of a project's page: their names, and where their entries are on it."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.bounds = array("I")
+        self.malformed: list[tuple[str, str]] = []
+
+    def __call__(self, item: Any, start: int, end: int) -> None:
         if isinstance(item, dict) and isinstance(item.get("filename"), str) and isinstance(item.get("url"), str):
-            names.append(item["filename"])
-            kept.append(_compact(item))
+            self.names.append(item["filename"])
+            self.bounds.extend((start, end))
         else:
-            malformed.append((repr(item)[:80], "an entry without a file name and a URL"))
+            self.malformed.append((repr(item)[:80], "an entry without a file name and a URL"))
+
+
+def _parse_json(body: bytes, url: str, *, project: NormalizedName, index: str) -> ParsedPage:
+    page = _load_json(body, url, "files", _Files)
+    files = page.get("files")
+    if not isinstance(files, _Files):
+        raise IndexPageError(f"{redact(url)} is not a simple index: it has no list of files (PEP 691).")
     status = page.get("project-status")
     status = status if isinstance(status, dict) else {}
     return ParsedPage(
         project=project,
         index=index,
         url=url,
-        filenames=names,
+        filenames=Rows.of(files.names),
         status=(_text(status.get("status")) or "active", _text(status.get("reason")) or ""),
-        links=kept,
+        links=Rows.cut(body, files.bounds),
         read=_read_item,
-        malformed=tuple(malformed),
+        malformed=tuple(files.malformed),
     )
 
 
-#: What is kept of an entry until somebody asks for its file: URL, digests, size, Requires-Python, yanked, upload time,
-#: core metadata, all but the first as they came. A tuple takes half the memory of the dicts that JSON gives.
-_Item = tuple[str, "_Digests", object, object, object, object, "Literal[True] | _Digests"]
-_Digests: TypeAlias = "str | tuple[tuple[str, object], ...] | None"
-
-
-def _compact(item: Mapping[str, Any]) -> _Item:
+def _read_item(text: str) -> _Link:
+    item = json.loads(text)
     metadata = next(
         (item[key] for key in ("core-metadata", "data-dist-info-metadata", "dist-info-metadata") if key in item), None
     )
-    requires_python = item.get("requires-python")
-    return (
-        item["url"],
-        _digests(item.get("hashes")),
-        item.get("size"),
-        sys.intern(requires_python) if type(requires_python) is str else requires_python,
-        item.get("yanked"),
-        item.get("upload-time"),
-        True if metadata is True else _digests(metadata),
+    size, yanked = item.get("size"), item.get("yanked")
+    return _Link(
+        url=item["url"].strip().partition("#")[0],
+        hashes=_json_hashes(item.get("hashes")) or Hashes(),
+        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
+        requires_python=_text(item.get("requires-python")),
+        yanked=(yanked if isinstance(yanked, str) else "") if yanked else None,
+        upload_time=_text(item.get("upload-time")),
+        metadata=Hashes() if metadata is True else _json_hashes(metadata),
     )
 
 
-def _digests(value: object) -> _Digests:
-    """Pairs of algorithm and digest, or, as nearly everywhere, nothing but the sha256."""
+def _json_hashes(value: object) -> Hashes | None:
     if not isinstance(value, dict):
         return None
-    sha256 = value.get("sha256")
-    return sha256 if isinstance(sha256, str) and len(value) == 1 else tuple(value.items())
-
-
-def _read_item(item: _Item) -> _Link:
-    url, hashes, size, requires_python, yanked, upload_time, metadata = item
-    offered = Hashes() if metadata is True else None if metadata is None else _json_hashes(metadata)
-    return _Link(
-        url=url.strip().partition("#")[0],
-        hashes=_json_hashes(hashes),
-        size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
-        requires_python=_text(requires_python),
-        yanked=(yanked if isinstance(yanked, str) else "") if yanked else None,
-        upload_time=_text(upload_time),
-        metadata=offered,
-    )
-
-
-def _json_hashes(digests: _Digests) -> Hashes:
-    pairs = (("sha256", digests),) if isinstance(digests, str) else digests or ()
-    return Hashes.of({name: digest for name, digest in pairs if isinstance(digest, str) and digest})
+    return Hashes.of({name: digest for name, digest in value.items() if isinstance(digest, str) and digest})
 
 
 def _text(value: object) -> str | None:
@@ -523,19 +526,37 @@ def _versions(project: str, entries: Iterable[PageEntry]) -> list[str]:
 
 def render_root_html(names: Iterable[str]) -> bytes:
     """An index's root page as PEP 503 has it; links are relative and normalised."""
+    return "".join(root_html_pieces(names)).encode()
+
+
+def root_html_pieces(names: Iterable[str]) -> Iterator[str]:
+    """The text of :func:`render_root_html`, name by name, for a root that is too long to be held."""
     lines = (f'<a href="{quote(canonicalize_name(name), safe="")}/">{html.escape(name)}</a><br>' for name in names)
-    return _html_page("Simple index", lines)
+    return _html_pieces("Simple index", lines)
 
 
 def render_root_json(names: Iterable[str]) -> bytes:
     """An index's root page as PEP 691 has it."""
-    page = {"meta": {"api-version": "1.1"}, "projects": [{"name": name} for name in names]}
-    return json.dumps(page, ensure_ascii=False, separators=(",", ":")).encode()
+    return "".join(root_json_pieces(names)).encode()
+
+
+def root_json_pieces(names: Iterable[str]) -> Iterator[str]:
+    """The text of :func:`render_root_json`, name by name."""
+    yield '{"meta":{"api-version":"1.1"},"projects":['
+    for position, name in enumerate(names):
+        yield f'{"," if position else ""}{{"name":{json.dumps(name, ensure_ascii=False)}}}'
+    yield "]}"
 
 
 def _html_page(title: str, lines: Iterator[str], meta: str = "") -> bytes:
-    head = (
+    return "".join(_html_pieces(title, lines, meta)).encode()
+
+
+def _html_pieces(title: str, lines: Iterator[str], meta: str = "") -> Iterator[str]:
+    yield (
         '<!DOCTYPE html>\n<html>\n<head>\n<meta charset="utf-8">\n<meta name="pypi:repository-version" content="1.1">\n'
         f"{meta}<title>{html.escape(title)}</title>\n</head>\n<body>\n"
     )
-    return (head + "".join(f"{line}\n" for line in lines) + "</body>\n</html>\n").encode()
+    for line in lines:
+        yield f"{line}\n"
+    yield "</body>\n</html>\n"

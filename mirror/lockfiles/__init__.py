@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirror.errors import RequirementsError, UsageError
-from mirror.lockfiles.lock import Lock
-from mirror.models import RequirementSet, Target
+from mirror.models import RequirementSet, Selection, Target
 
-__all__ = ["Inputs", "Lock", "read"]
+if TYPE_CHECKING:
+    from mirror.lockfiles.lock import Lock
+
+__all__ = ["Inputs", "read"]
 
 #: Locks of other tools, which must not be taken for requirements files.
 _UNREADABLE = (".lock", ".toml", ".json", ".yml", ".yaml", ".cfg", ".py")
@@ -28,8 +31,14 @@ class Inputs:
     lock: Lock | None = None
     pythons: tuple[tuple[str, str], ...] = ()
 
+    def choosing(self, selection: Selection) -> RequirementSet:
+        """``wanted`` with *selection*, and the pre-releases that the files themselves welcome."""
+        return replace(self.wanted, selection=replace(selection, pre=selection.pre | self.wanted.selection.pre))
+
     def check(self, targets: Iterable[Target]) -> None:
         """Raise a ResolutionError where a project is not for the Python of one of *targets*."""
+        if not self.pythons:
+            return
         from mirror.lockfiles.lock import check_python
 
         for target in targets:

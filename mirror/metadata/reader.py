@@ -72,7 +72,7 @@ class MetadataReader:
         a build could tell (PEP 643); HashMismatchError where a PEP 658 file is not what the index promised;
         NetworkError where the file can't be reached.
         """
-        key = _key(file)
+        key = file.key
         with self._lock:
             future = self._found.get(key)
             first = future is None
@@ -85,9 +85,17 @@ class MetadataReader:
                 future.set_exception(error)
         return future.result()
 
+    def known(self, file: File) -> Metadata | None:
+        """What :meth:`read` returned for *file* already; None where nobody asked, or it is no sound answer."""
+        with self._lock:
+            future = self._found.get(file.key)
+        if future is None or not future.done() or future.exception() is not None:
+            return None
+        return future.result()
+
     def build_requires(self, file: File) -> tuple[Requirement, ...]:
         """What building the sdist *file* needs: ``build-system.requires``, or setuptools where it says nothing."""
-        key = _key(file)
+        key = file.key
         known = self._builds.get(key)
         if known is None:
             with self._store.open(self._fetch(file).result().sha256) as stream:
@@ -101,7 +109,7 @@ class MetadataReader:
         sha256 = file.hashes.sha256
         if sha256 is not None and self._store.has(sha256):
             return self._store.size(sha256)
-        return self._sizes.get(_key(file))
+        return self._sizes.get(file.key)
 
     def _read(self, file: File) -> Metadata:
         sha256, strongest = file.hashes.sha256, file.hashes.strongest
@@ -144,7 +152,7 @@ class MetadataReader:
 
     def _remote(self, file: File) -> bytes:
         found = remote_metadata(self._client, file.url, file.filename, file.size)
-        self._sizes[_key(file)] = found.size
+        self._sizes[file.key] = found.size
         if found.whole is not None and file.hashes.sha256 is not None:
             _verify(found.whole, file.hashes, f"{file.filename} on {redact(file.index)}")
             self._store.add(found.whole)  # so small that it is here already: not downloaded again
@@ -179,12 +187,6 @@ class MetadataReader:
                 "version that has a wheel for the target.",
             )
         return metadata
-
-
-def _key(file: File) -> tuple[str, str]:
-    """What tells one file from another: the same name may come from two indexes with different bytes."""
-    strongest = file.hashes.strongest
-    return file.filename, "=".join(strongest) if strongest else file.url
 
 
 def _verify(data: bytes, promised: Hashes, shown: str) -> None:

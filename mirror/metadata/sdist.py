@@ -9,6 +9,7 @@ import bz2
 import gzip
 import sys
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +45,16 @@ class BuildSystem:
     requires: tuple[Requirement, ...] = DEFAULT_BUILD_REQUIRES
     backend: str = DEFAULT_BACKEND
     backend_path: tuple[str, ...] = ()
+
+
+def damages() -> tuple[type[Exception], ...]:
+    """What readers of tar and zip files raise where one is damaged. lzma's own error is among it once lzma was used."""
+    found: list[type[Exception]] = [tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError]
+    if "lzma" in sys.modules:  # not every Python is built with it
+        from lzma import LZMAError
+
+        found.append(LZMAError)
+    return tuple(found)
 
 
 def sdist_metadata(stream: BinaryIO, filename: str) -> bytes:
@@ -127,7 +138,7 @@ def _top_level(stream: BinaryIO, filename: str, name: str) -> bytes | None:
     try:
         with unpack(stream) as unpacked, tarfile.open(fileobj=_Forward(unpacked, filename), mode="r:") as archive:  # type: ignore[call-overload]
             return _find(archive, filename, name)
-    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+    except damages() as error:
         raise MetadataError(f"{filename} is not a sound archive: {error}.") from error
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import urljoin, urlsplit
 
 import httpcore
@@ -67,7 +66,7 @@ class SendError(NetworkError):
         self.sent = sent
 
 
-class Client:
+class Client(AbstractContextManager["Client"]):
     """A thread-safe pool of connections; close it, or use it as a context manager.
 
     Raises :class:`NetworkError` and its subclasses, always with credentials and queries taken out of the URL.
@@ -86,12 +85,7 @@ class Client:
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +20,6 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from mirror.build.backend import Backend
-from mirror.build.environment import create
-from mirror.build.source import unpack_sdist
 from mirror.errors import MetadataError, ResolutionError
 from mirror.fetch import Fetched, Fetcher
 from mirror.filenames import split_filename
@@ -41,12 +38,12 @@ from mirror.models import (
     Target,
 )
 from mirror.ops.locked import Locked
+from mirror.ops.work import Work
 from mirror.resolver import Resolution
 from mirror.resolver.protocols import Index, MetadataSource
 from mirror.store import Store
 from mirror.targets import this_machine
 
-_NAMESPACE = "builds"
 _BLOCK = 1024 * 1024
 
 
@@ -133,7 +130,7 @@ class Builds:
 
     def learned(self, file: File) -> Learned | None:
         """What a build told about *file*, if one did."""
-        known = self._learned.get(_key(file))
+        known = self._learned.get(file.key)
         return known if isinstance(known, Learned) else None
 
     def wheel(self, file: File) -> BuiltWheel:
@@ -151,7 +148,7 @@ class Builds:
         with self._lock, self._alone(what), tempfile.TemporaryDirectory(prefix="airgap-") as temporary:
             pyproject = tree / "pyproject.toml"
             system = parse_build_system(pyproject.read_bytes(), what) if pyproject.is_file() else BuildSystem()
-            work = _Work(self, system, Path(temporary), what, tree=lambda: tree)
+            work = Work(self, system, Path(temporary), what, tree=lambda: tree)
             work.settle(lambda backend: backend.requires_for_sdist())
             made = Path(temporary) / "made"
             made.mkdir()
@@ -160,13 +157,13 @@ class Builds:
 
     def _learn(self, file: File) -> Learned:
         with self._lock:
-            known = self._learned.get(_key(file))
+            known = self._learned.get(file.key)
             if known is None:
                 try:
                     known = self._ask_backend(file)
                 except MetadataError as error:
                     known = error
-                self._learned[_key(file)] = known
+                self._learned[file.key] = known
         if isinstance(known, MetadataError):
             raise known
         return known
@@ -214,7 +211,7 @@ class Builds:
         return fetched
 
     @contextmanager
-    def _opened(self, sdist: Fetched) -> Iterator[_Work]:
+    def _opened(self, sdist: Fetched) -> Iterator[Work]:
         """The sdist with all that its backend asks for."""
         self.used.add(sdist.file.project)
         filename = sdist.file.filename
@@ -225,12 +222,14 @@ class Builds:
                 source = folder / "source"
                 source.mkdir()
                 self._report(Event("info", Stage.RESOLVE, f"Running the build backend of {filename}."))
+                from mirror.build.source import unpack_sdist
+
                 with self._store.open(sdist.sha256) as stream:
                     return unpack_sdist(stream, filename, source)
 
             with self._store.open(sdist.sha256) as stream:
                 system = build_system(stream, filename)
-            work = _Work(self, system, folder, filename, tree=tree, notes=(self._store, sdist.sha256))
+            work = Work(self, system, folder, filename, tree=tree, notes=(self._store, sdist.sha256))
             work.settle(lambda backend: backend.requires_for_wheel())
             yield work
 
@@ -273,75 +272,6 @@ class Builds:
             found.append(folder / fetched.file.filename)
             _link(self._store.path(fetched.sha256), found[-1])
         return found
-
-
-class _Work:
-    """A source tree and the environment that it is built in; made when something must run, for notes may tell already.
-
-    A note holds what a backend said, under everything that it could know: the sdist, this machine's Python, and every
-    file of the environment. So a second run builds nothing again, and a wheel built here keeps its bytes.
-    """
-
-    def __init__(
-        self,
-        builds: Builds,
-        system: BuildSystem,
-        folder: Path,
-        what: str,
-        *,
-        tree: Callable[[], Path],
-        notes: tuple[Store, str] | None = None,
-    ) -> None:
-        self.requires = system.requires
-        self.pins = builds.resolve(system.requires, what)
-        self._builds = builds
-        self._system = system
-        self._folder = folder
-        self._what = what
-        self._tree = tree
-        self._notes = notes
-        self._unpacked: Path | None = None
-        self._backends: dict[tuple[Pin, ...], Backend] = {}
-
-    def settle(self, ask: Callable[[Backend], Sequence[Requirement]]) -> None:
-        """Add what the backend asks for on top of what its build system names."""
-        noted = self.noted("asks", lambda: "\n".join(map(str, ask(self.backend()))).encode())
-        asked = (Requirement(text) for text in noted.decode().splitlines())
-        requires = tuple(dict.fromkeys([*self.requires, *asked]))
-        if requires != self.requires:
-            self.requires = requires
-            self.pins = self._builds.resolve(requires, self._what)
-
-    def backend(self) -> Backend:
-        """The backend, in an environment that holds ``pins``."""
-        found = self._backends.get(self.pins)
-        if found is None:
-            place = self._folder / f"environment-{len(self._backends)}"
-            place.mkdir()
-            environment = create(place, self._builds.installable(self.pins, place / "wheels"), what=self._what)
-            if self._unpacked is None:
-                self._unpacked = self._tree()
-            found = self._backends[self.pins] = Backend(self._unpacked, self._system, environment, what=self._what)
-        return found
-
-    def noted(self, kind: str, make: Callable[[], bytes], *, sound: Callable[[bytes], bool] = lambda _: True) -> bytes:
-        """What *make* returns, or what it returned when all was the same and is still *sound*."""
-        if self._notes is None:
-            return make()
-        store, sha256 = self._notes
-        host = self._builds.host
-        about = sorted(f"{pin.file.filename} {self._builds.fetched(pin.file).sha256}" for pin in self.pins)
-        key = "\n".join([kind, sha256, host.python, host.tags[0], *about])
-        known = store.note(_NAMESPACE, key)
-        if known is None or not sound(known):
-            known = make()
-            store.set_note(_NAMESPACE, key, known)
-        return known
-
-
-def _key(file: File) -> tuple[str, str]:
-    strongest = file.hashes.strongest
-    return file.filename, "=".join(strongest) if strongest else file.url
 
 
 def _check(file: File, project: str, version: str) -> None:

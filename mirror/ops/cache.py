@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirror.errors import ConfigError
 from mirror.models import Event, Reporter, Stage, silent
-from mirror.ops.delta import read_manifest
+from mirror.ops.delta import open_rows
 from mirror.store import Collected, Store
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\Z", re.IGNORECASE)
@@ -25,7 +25,10 @@ def parse_size(text: str) -> int:
 
 def collect(store: Store, limit: int, keep: Iterable[Path], *, dry_run: bool = False) -> Collected:
     """Bring *store* down to *limit* bytes, oldest files first; those that *keep*, bundles or manifests, name stay."""
-    wanted = {file.sha256 for path in keep for file in read_manifest(path).files}
+    wanted: set[str] = set()
+    for path in keep:
+        with open_rows(path) as rows:
+            wanted.update(sha256 for _, sha256, _ in rows.digests())
     return store.collect(wanted, limit=limit, dry_run=dry_run)
 
 

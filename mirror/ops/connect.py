@@ -12,20 +12,9 @@ from mirror.index.client import IndexClient
 from mirror.index.sources import Source
 from mirror.metadata.reader import MetadataReader
 from mirror.models import Reporter, RequirementSet
-from mirror.net import Client, Settings
+from mirror.net import Client
+from mirror.ops.access import net_settings
 from mirror.store import Store
-
-
-def net_settings(config: Config) -> Settings:
-    """What the HTTP client takes from the configuration."""
-    return Settings(
-        ca_bundle=config.cert.value,
-        client_cert=config.client_cert.value,
-        proxy=config.proxy.value,
-        timeout=config.timeout.value,
-        retries=config.retries.value,
-        trusted_hosts=config.trusted_hosts.value,
-    )
 
 
 @dataclass(frozen=True, slots=True)

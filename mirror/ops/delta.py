@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from mirror.bundle import BundleReader, Manifest, Since
-from mirror.bundle.manifest import MANIFEST_LIMIT
+from mirror.bundle import BundleReader, Manifest, Rows, Since, bundle_rows, reading
 from mirror.errors import BundleError, StorageError
 from mirror.push.receipt import Receipt, State
 
 #: What a bundle's file name may end with; the rest is its name for people.
 _ENDINGS = (".receipt.json", ".manifest.json", ".json", ".tar.zst", ".zst")
-#: What every manifest of format 1 begins with; a large one is not parsed only to find out.
+#: What every manifest of format 1 begins with.
 _MANIFEST = b'{"files":['
 _THERE = (State.UPLOADED, State.PRESENT)
 
@@ -24,24 +24,35 @@ def read_since(path: Path) -> Since:
 
     A receipt confirms what was seen in the repository; a bundle or manifest says what was sent, and is believed.
     """
-    document = _document(path)
-    if document is None:
-        with BundleReader(path) as reader:
-            return Since.of(reader.manifest, bundle_name(path))
-    if isinstance(document, Manifest):
-        return Since.of(document, bundle_name(path))
-    return since_receipts([(document, bundle_name(path))])
+    if _is_receipt(path):
+        return since_receipts([(_receipt(path), bundle_name(path))])
+    with open_rows(path) as rows:
+        carriers = {(filename, sha256): carrier or "" for filename, sha256, carrier in rows.digests()}
+    for file, carrier in carriers.items():
+        if not carrier:
+            carriers[file] = rows.identity
+    return Since(carriers, {**rows.since, rows.identity: bundle_name(path)})
 
 
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of the bundle at *path*, or the one that *path* itself is."""
-    document = _document(path)
-    if isinstance(document, Receipt):
+@contextmanager
+def open_rows(path: Path) -> Iterator[Rows]:
+    """Read the manifest of the bundle at *path*, or the one that *path* itself is, without holding it."""
+    if _read(path, 1) != b"{":
+        with bundle_rows(path) as rows:
+            yield rows
+        return
+    if _is_receipt(path):
         raise BundleError(f"{path} is a receipt, not a bundle or a manifest.")
-    if document is not None:
-        return document
-    with BundleReader(path) as reader:
-        return reader.manifest
+
+    def lines() -> Iterator[bytes]:
+        with path.open("rb") as stream:
+            yield from stream
+
+    try:
+        with reading(lines) as rows:
+            yield rows
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}", hint=error.hint) from error
 
 
 def since_receipts(receipts: Iterable[tuple[Receipt, str]]) -> Since:
@@ -105,21 +116,27 @@ def bundle_name(path: Path) -> str:
     return "".join(letter for letter in name if letter.isprintable())
 
 
-def _document(path: Path) -> Manifest | Receipt | None:
-    """The manifest or receipt that *path* is, or None where it is no JSON and so may be a bundle."""
+def _is_receipt(path: Path) -> bool:
+    """Whether *path* is JSON, but no manifest; a BundleError where it only begins as if it were JSON."""
+    head = _read(path, len(_MANIFEST))
+    if head[:1] != b"{" or head == _MANIFEST:
+        return False
     try:
-        with path.open("rb") as stream:
-            if stream.read(1) != b"{":
-                return None
-            stream.seek(0)
-            data = stream.read(MANIFEST_LIMIT + 1)
-    except OSError as error:
-        raise StorageError(f"{path} can't be read: {error.strerror or error}.") from error
-    try:
-        is_manifest = data.startswith(_MANIFEST) or "format" in json.loads(data)
+        return "format" not in json.loads(_read(path))
     except ValueError as error:
         raise BundleError(f"{path} is not JSON: {error}.") from error
+
+
+def _receipt(path: Path) -> Receipt:
     try:
-        return Manifest.from_bytes(data) if is_manifest else Receipt.from_json(data)
+        return Receipt.from_json(_read(path))
     except BundleError as error:
         raise BundleError(f"{path}: {error}", hint=error.hint) from error
+
+
+def _read(path: Path, size: int = -1) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(size)
+    except OSError as error:
+        raise StorageError(f"{path} can't be read: {error.strerror or error}.") from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from mirror.bundle import BundledFile, Manifest
+from mirror.bundle import BundledFile, BundledTarget
+
+_Projects = Iterator[tuple[str, Sequence[BundledFile]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +62,39 @@ class Difference:
         return tuple(change for change in self.projects if change.kind == kind)
 
 
-def diff(old: Manifest, new: Manifest) -> Difference:
-    """Compare what two bundles name, whether they carry it or not."""
-    projects = (_project(name, old, new) for name in sorted({*old.projects, *new.projects}))
-    return Difference(
-        tuple(change for change in projects if change.added or change.removed or change.replaced), _targets(old, new)
-    )
+class Named(Protocol):
+    """What names files project by project; ``targets`` are asked for after the last one. Manifests do, and rows."""
+
+    @property
+    def targets(self) -> Sequence[BundledTarget]: ...
+    def grouped(self) -> Iterator[tuple[str, Sequence[BundledFile]]]:
+        """Every project with its files, sorted."""
 
 
-def _project(name: str, old: Manifest, new: Manifest) -> ProjectChange:
-    before = {file.filename: file for file in old.files_of(name)}
-    after = {file.filename: file for file in new.files_of(name)}
+def diff(old: Named, new: Named) -> Difference:
+    """Compare what two bundles name, whether they carry it or not; what is the same in both is not held."""
+    projects = (_project(*found) for found in _merged(old.grouped(), new.grouped()))
+    changes = tuple(change for change in projects if change.added or change.removed or change.replaced)
+    return Difference(changes, _targets(old.targets, new.targets))
+
+
+def _merged(old: _Projects, new: _Projects) -> Iterator[tuple[str, Sequence[BundledFile], Sequence[BundledFile]]]:
+    """Every project of either side with its files there, none where it has none."""
+    before, after = next(old, None), next(new, None)
+    while before or after:
+        name = min(each[0] for each in (before, after) if each)
+        was: Sequence[BundledFile] = ()
+        is_: Sequence[BundledFile] = ()
+        if before and before[0] == name:
+            was, before = before[1], next(old, None)
+        if after and after[0] == name:
+            is_, after = after[1], next(new, None)
+        yield name, was, is_
+
+
+def _project(name: str, old: Iterable[BundledFile], new: Iterable[BundledFile]) -> ProjectChange:
+    before = {file.filename: file for file in old}
+    after = {file.filename: file for file in new}
     return ProjectChange(
         project=name,
         old_versions=_versions(before.values()),
@@ -86,9 +111,9 @@ def _versions(files: Iterable[BundledFile]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(file.version for file in files))
 
 
-def _targets(old: Manifest, new: Manifest) -> tuple[TargetChange, ...]:
-    before = {target.name: target.pins for target in old.targets}
-    after = {target.name: target.pins for target in new.targets}
+def _targets(old: Iterable[BundledTarget], new: Iterable[BundledTarget]) -> tuple[TargetChange, ...]:
+    before = {target.name: target.pins for target in old}
+    after = {target.name: target.pins for target in new}
     found: list[TargetChange] = []
     for name in sorted({*before, *after}):
         was, is_ = before.get(name, {}), after.get(name, {})

@@ -18,8 +18,6 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
-from mirror.build.git import checkout, is_git, parse_reference
-from mirror.build.source import make_sdist, static_metadata
 from mirror.errors import HashMismatchError, MetadataError, UsageError
 from mirror.fetch import Fetcher
 from mirror.filenames import split_filename
@@ -137,7 +135,7 @@ class Direct:
         if not url:
             return line
         scheme = urlsplit(url).scheme.lower()
-        if is_git(url):
+        if scheme.startswith("git+"):
             file, origin = self._git(line, url)
         elif scheme in ("http", "https"):
             file, origin = self._remote(line, url)
@@ -188,6 +186,8 @@ class Direct:
         return file, {"kind": "file"}
 
     def _git(self, line: RequirementLine, url: str) -> tuple[File, Mapping[str, str]]:
+        from mirror.build.git import checkout, parse_reference
+
         reference = parse_reference(url, where=line.origin)
         with tempfile.TemporaryDirectory(prefix="airgap-") as temporary:
             tree = checkout(reference, Path(temporary))
@@ -199,6 +199,8 @@ class Direct:
 
     def _tree(self, tree: Path, project: NormalizedName, what: str) -> File:
         """An sdist of a source tree: packed as it is where that suffices, else by its backend if the user lets it."""
+        from mirror.build.source import make_sdist, static_metadata
+
         raw = static_metadata(tree, what)
         if raw is not None:
             metadata = parse(raw, filename=what)

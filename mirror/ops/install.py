@@ -21,13 +21,12 @@ from typing import Literal
 from packaging.version import InvalidVersion, Version
 
 from mirror.build.environment import clean_variables
-from mirror.bundle import BundledFile, BundledTarget, BundleReader, Manifest, unpack
-from mirror.errors import BundleError
+from mirror.bundle import BundledFile, BundledTarget, BundleReader, Manifest, hashed_path, unpack
 from mirror.models import Event, Reporter, Stage, Target, silent
 from mirror.ops.delta import complete
 from mirror.targets import Ranks
 
-_NAME = re.compile(r"python\d\.\d+t?(\.exe)?\Z|pypy\d\.\d+(\.exe)?\Z")
+_NAME = re.compile(r"(python|pypy)(\d(\.\d+t?)?)?(\.exe)?\Z")
 #: Seconds for an interpreter to say what it is.
 _PATIENCE = 30
 _LINES_SHOWN = 12
@@ -106,7 +105,7 @@ def check_install(
 
 
 def find_interpreters() -> tuple[_Interpreter, ...]:
-    """The running Python and every ``pythonX.Y`` and ``pypyX.Y`` on PATH that starts and has a pip; each once."""
+    """The running Python, and every ``python`` and ``pythonX.Y`` on PATH that starts and has a pip; each once."""
     found: dict[str, _Interpreter] = {}
     for path in dict.fromkeys([sys.executable, *_on_path()]):
         interpreter = _probe(path)
@@ -152,7 +151,6 @@ class _Trial:
         self, manifest: Manifest, target: BundledTarget, folder: Path, home: Path, allowed: frozenset[str]
     ) -> None:
         self._target = target
-        self._packages = folder / "bundle" / "packages"
         self._home = home
         self._files = [file for file in manifest.files if target.name in file.targets]
         self._sdists = sorted(
@@ -163,10 +161,7 @@ class _Trial:
             }
         )
         self._refused = [project for project in self._sdists if project not in allowed]
-        self._lock = folder / "lock.txt"
-        # Parsed and written anew: a bundle may be anything, and this line is not to become an option.
-        lines = [f"{file.project}=={_version(file)} --hash=sha256:{file.sha256}\n" for file in self._files]
-        self._lock.write_text("".join(lines), "utf-8")
+        self._lock = folder / "bundle" / hashed_path(target.name)
 
     def checks(self, interpreters: Sequence[_Interpreter], uv: str | None) -> Iterator[Check]:
         """What each installer says; where none can act for the target, one entry that says why."""
@@ -199,8 +194,7 @@ class _Trial:
 
     def _pip(self, interpreter: _Interpreter) -> Check:
         with tempfile.TemporaryDirectory(prefix="airgap-") as site:
-            options = ["--no-index", "--find-links", str(self._packages), "--require-hashes", "--no-compile"]
-            options += ["--target", site, "--only-binary", ":all:"]
+            options = ["--no-compile", "--target", site, "--only-binary", ":all:"]
             for project in self._sdists:
                 options += ["--no-binary", project]
             if Version(interpreter.pip) >= _FIRST_DRY_RUN:
@@ -221,7 +215,7 @@ class _Trial:
         name, release = platform
         with tempfile.TemporaryDirectory(prefix="airgap-") as site:
             options = ["--no-config", "--offline", "--cache-dir", str(Path(site) / "cache"), "--dry-run"]
-            options += ["--no-index", "--find-links", str(self._packages), "--require-hashes", "--only-binary", ":all:"]
+            options += ["--only-binary", ":all:"]
             options += ["--python", sys.executable, "--target", str(Path(site) / "site")]
             options += ["--python-version", self._target.markers["python_full_version"], "--python-platform", name]
             command = [uv, "pip", "install", *options, "-r", str(self._lock)]
@@ -253,13 +247,6 @@ class _Trial:
 
     def _said(self, installer: str, outcome: Literal["installs", "fails", "unchecked"], reason: str = "") -> Check:
         return Check(self._target.name, installer, outcome, reason)
-
-
-def _version(file: BundledFile) -> Version:
-    try:
-        return Version(file.version)
-    except InvalidVersion as error:
-        raise BundleError(f"{file.filename} has no version that an installer could take: {file.version!r}.") from error
 
 
 def _threads(tags: Sequence[str]) -> bool:

@@ -15,8 +15,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from mirror.errors import HashMismatchError, ResolutionError
 from mirror.index.client import IndexClient
-from mirror.lockfiles import Lock
-from mirror.lockfiles.lock import Locked, Selected, chains, check_python, choose, is_specifier
+from mirror.lockfiles.lock import Lock, Locked, Selected, chains, check_python, choose, is_specifier
 from mirror.models import (
     Difference,
     Event,
@@ -33,6 +32,7 @@ from mirror.models import (
 from mirror.ops.connect import Connected
 from mirror.resolver import Index, MetadataSource, ProjectPage, Resolution
 from mirror.resolver.dependencies import Markers
+from mirror.resolver.pages import FilePage
 from mirror.targets import Ranks
 
 _AGAIN = "Lock again, or bring along what is missing with --include."
@@ -186,12 +186,12 @@ class LockedPlans:
 
     def _plan(self, target: Target, selected: Selected, files: Mapping[NormalizedName, File]) -> Plan:
         files = self._checked(target, selected, files)
-        pages: dict[NormalizedName, _Page] = {}
+        pages: dict[NormalizedName, FilePage] = {}
         lines: list[RequirementLine] = []
         for package in selected.packages:
             chosen = files[package.project]
             offered = tuple(chosen if file.filename == chosen.filename else file for file in self._locate(package))
-            pages[package.project] = _Page(offered)
+            pages[package.project] = FilePage(offered, next((file.index for file in offered if file.index), ""))
             lines.append(_line(package.project, package.version, package.extras, offered, self._lock.name))
         index = _LockedIndex(pages, self._index)
         wanted = replace(self._wanted, requirements=(*lines, *self._wanted.requirements))
@@ -273,29 +273,10 @@ def _texts(file: File) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
-    """What a lock has of a project, as an index would show it."""
-
-    files: tuple[File, ...]
-    status: tuple[str, str] = ("active", "")
-
-    @property
-    def index(self) -> str:
-        return next((file.index for file in self.files if file.index), "")
-
-    @property
-    def filenames(self) -> Sequence[str]:
-        return [file.filename for file in self.files]
-
-    def file(self, position: int) -> File:
-        return self.files[position]
-
-
-@dataclass(frozen=True, slots=True)
 class _LockedIndex:
     """The lock's own files; only what is not in it comes from the index *behind*, which build environments need."""
 
-    pages_of: Mapping[NormalizedName, _Page]
+    pages_of: Mapping[NormalizedName, FilePage]
     behind: Index
 
     def pages(self, project: NormalizedName) -> Sequence[ProjectPage]:

@@ -11,7 +11,7 @@ from mirror.config import Config
 from mirror.config.targets import TargetProfile
 from mirror.errors import UsageError
 from mirror.models import Target
-from mirror.targets import described_target, make_target, named_target, product, this_machine
+from mirror.targets import DESCRIBING, described_target, make_target, named_target, product, this_machine
 
 
 def machines(
@@ -27,7 +27,7 @@ def machines(
     """Return every target asked for, in order; nothing asked for is the machine at hand.
 
     A name is ``this``, a profile of airgap.toml, or what :func:`~mirror.targets.named_target` reads. *files* are what
-    ``scripts/describe_target.py`` printed. *pythons* times *platforms* are taken as pip takes them. Raises a UsageError
+    ``mirror/describe_target.py`` printed. *pythons* times *platforms* are taken as pip takes them. Raises a UsageError
     for what can't be understood, and where two different machines have the same name.
     """
     found: dict[str, Target] = {}
@@ -95,6 +95,6 @@ def _described(path: Path) -> Target:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path} is not JSON: {error}.", hint="Make it with: python3 describe_target.py > FILE"
+            f"{path} is not JSON: {error}.", hint=f"It is not what the script printed. {DESCRIBING}"
         ) from error
     return described_target(document, str(path))

@@ -24,16 +24,18 @@ def frames_beside(output: Path, store: Store) -> Frames:
 
 
 def compress_when_fetched(plan: Plan, fetcher: Fetcher, frames: Frames) -> None:
-    """Begin to compress each project of *plan* as soon as the last of its files has been downloaded.
+    """Begin to compress each project of several files as soon as the last of them has been downloaded.
 
-    What the store had already waits: the bundle may turn out to be written already, and there is time enough.
+    What the store had already waits: the bundle may turn out to be written already, and there is time enough. So does
+    a project of one file: compressing it takes less time than writing it and goes on beside that, and keeping it in
+    between would take a second writing.
     """
     projects: dict[str, list[File]] = {}
     for file in plan.files().values():
         projects.setdefault(file.project, []).append(file)
     for project, files in projects.items():
         futures = [fetcher.start(file) for file in files]
-        if not all(future.done() for future in futures):
+        if len(futures) > 1 and not all(future.done() for future in futures):
             _Project(project, futures, frames)
 
 

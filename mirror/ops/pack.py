@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mirror.bundle import BundleContent, Manifest, Since, Written, as_delta, prepare, write_bundle
+from mirror.bundle import BundleContent, Frames, Manifest, Prepared, Since, Written, as_delta, prepare, write_bundle
 from mirror.config import Config
 from mirror.errors import UsageError
 from mirror.fetch import Fetched
-from mirror.lockfiles import Lock
 from mirror.models import Event, File, FormatControl, Plan, Reporter, RequirementSet, Stage, Target, silent
 from mirror.ops.builds import Building, Builds
 from mirror.ops.built import accepting, idle, unasked, with_wheels
 from mirror.ops.connect import Connected, connected
 from mirror.ops.direct import Direct, Overlay
 from mirror.ops.locked import Locked
-from mirror.ops.locks import LockedPlans, proof_lines, with_digests
 from mirror.ops.overlap import compress_when_fetched, frames_beside
 from mirror.ops.prove import BundledMetadata, check_offered, prove
-from mirror.ops.unchanged import remember, unchanged
-from mirror.resolver import Index, MetadataSource, Resolution
+from mirror.ops.unchanged import Existing, remember
+from mirror.resolver import Resolution
 from mirror.store import Store
+
+if TYPE_CHECKING:
+    from mirror.lockfiles.lock import Lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,67 +69,119 @@ def pack(
     """
     wanted = _with_config(wanted, config)
     if lock is not None:
+        from mirror.ops.locks import with_digests
+
         wanted = with_digests(wanted, lock)
-    look_up = config.no_index.value or config.index_url.source.startswith("--")
-    with ExitStack() as stack:
-        at = stack.enter_context(connected(config, wanted, report))
-        index = Overlay(at.index)
-        builds = Builds(index, at.metadata, at.fetcher, at.store, building or Building(), _indexed(wanted), report)
-        direct = Direct(index, at.fetcher, at.store, sdist=builds.sdist, allowed=builds.building.allowed)
-        given = direct.take(wanted, include)
-        wanted = builds.rules = given.wanted
-        if wanted.require_hashes and builds.building.wheels:
+    # A dry run has no output, and whatever lies there is nothing to it.
+    with connected(config, wanted, report) as at, Existing(output or Path(os.devnull)) as existing:
+        job = _Job(at, wanted, lock, building or Building(), include, report)
+        look_up = config.no_index.value or config.index_url.source.startswith("--")
+        plan = job.resolve(targets, look_up=look_up, eager=output is not None)
+        if output is None:
+            files = plan.files()
+            sizes = {name: at.metadata.size(file) for name, file in files.items()}
+            return Packed(plan, sizes, {name: file.hashes.sha256 for name, file in files.items()}, None)
+        plan, built = with_wheels(plan, job.builds)
+        at.index.forget()
+        # A delta carries few of the files: what it will be is known too late to begin now.
+        with nullcontext() if base else frames_beside(output, at.store) as frames:
+            if frames is not None:
+                compress_when_fetched(plan, at.fetcher, frames)
+            fetched = at.fetcher.fetch(plan.files().values())
+            prepared = job.prove(plan, built, fetched)
+            since = base(prepared.manifest) if base else Since()
+            if since is not None and since.carriers:
+                prepared = as_delta(prepared, since)
+            written = None if since is None else _write(output, existing, prepared, at.store, frames, report)
+    return Packed(
+        plan,
+        {name: file.size for name, file in fetched.items()},
+        {name: file.sha256 for name, file in fetched.items()},
+        written,
+        prepared.manifest,
+    )
+
+
+class _Job:
+    """What is packed, and what it takes: from requirements to a plan, and from its files to a proved set."""
+
+    def __init__(
+        self,
+        at: Connected,
+        wanted: RequirementSet,
+        lock: Lock | None,
+        building: Building,
+        include: Sequence[Path],
+        report: Reporter,
+    ) -> None:
+        self._at = at
+        self._lock = lock
+        self._report = report
+        self._index = Overlay(at.index)
+        self.builds = Builds(self._index, at.metadata, at.fetcher, at.store, building, _indexed(wanted), report)
+        direct = Direct(self._index, at.fetcher, at.store, sdist=self.builds.sdist, allowed=building.allowed)
+        self._given = direct.take(wanted, include)
+        self._wanted = self.builds.rules = self._given.wanted
+        if self._wanted.require_hashes and building.wheels:
             raise UsageError(
                 "--build-wheels makes files that a lock with hashes can't name, so no installer would take them.",
                 hint="Leave --build-wheels out: the sdist goes along with all that building it needs.",
             )
-        if output is None:
-            plan = _resolve(wanted, targets, at, index, builds, report, lock, look_up=look_up, eager=False)
-            files = plan.files()
-            return Packed(
-                plan,
-                {name: at.metadata.size(file) for name, file in files.items()},
-                {name: file.hashes.sha256 for name, file in files.items()},
-                None,
+
+    def resolve(self, targets: tuple[Target, ...], *, look_up: bool, eager: bool) -> Plan:
+        """What every target installs; with *eager*, downloads begin while the search still goes on."""
+        if self._lock is not None:
+            from mirror.ops.locks import LockedPlans
+
+            plans = LockedPlans(
+                self._lock, self._wanted, self._at, self._index, self.builds, self._report, look_up=look_up
             )
-        plan = _resolve(wanted, targets, at, index, builds, report, lock, look_up=look_up, eager=True)
-        plan, built = with_wheels(plan, builds)
-        at.index.forget()
-        # A delta carries few of the files: what it will be is known too late to begin now.
-        frames = stack.enter_context(frames_beside(output, at.store)) if base is None else None
-        if frames is not None:
-            compress_when_fetched(plan, at.fetcher, frames)
-        fetched = at.fetcher.fetch(plan.files().values())
-        _check_locked(plan, wanted, fetched)
-        metadata = BundledMetadata(at.store, fetched, builds)
+            return plans.plan(targets, eager=eager)
+
+        def pinned(file: File) -> None:
+            if eager:
+                self._at.fetcher.start(file)
+
+        with Resolution(self._wanted, self._index, self.builds, pinned=pinned, report=self._report) as resolution:
+            return resolution.plan(targets)
+
+    def prove(self, plan: Plan, built: Mapping[str, Mapping[str, str]], fetched: Mapping[str, Fetched]) -> Prepared:
+        """Hold the files against what was promised, prove that every target installs from them, and describe them."""
+        at, wanted, files = self._at, self._wanted, plan.files()
+        locked = Locked(wanted)
+        for name, file in files.items():
+            locked.check(file, fetched[name].sha256)
+        metadata = BundledMetadata(at.store, fetched, self.builds, at.metadata.known)
         check_offered(plan, at.metadata, metadata)
-        accepted = accepting(wanted, plan, built)
-        lines = accepted if lock is None else partial(proof_lines, wanted=accepted)
-        prove(plan, lines, fetched, metadata, report)
-        _warn_of_builds(plan, built, builds, at.store, fetched, report)
-        files = plan.files()
-        content = BundleContent(
-            plan=plan,
-            fetched=fetched,
-            metadata=metadata.documents(plan),
-            sources=wanted.sources,
-            origins={name: origin for name, origin in {**given.origins, **built}.items() if name in files},
+        lines = accepting(wanted, plan, built)
+        if self._lock is not None:
+            from mirror.ops.locks import proof_lines
+
+            prove(plan, partial(proof_lines, wanted=lines), fetched, metadata, self._report)
+        else:
+            prove(plan, lines, fetched, metadata, self._report)
+        _warn_of_builds(plan, built, self.builds, at.store, fetched, self._report)
+        origins = {**self._given.origins, **built}
+        return prepare(
+            BundleContent(
+                plan=plan,
+                fetched=fetched,
+                metadata=metadata.documents(plan),
+                sources=wanted.sources,
+                origins={name: origin for name, origin in origins.items() if name in files},
+            )
         )
-        prepared = prepare(content)
-        since = base(prepared.manifest) if base else Since()
-        if since is not None and since.carriers:
-            prepared = as_delta(prepared, since)
-        written = None if since is None else unchanged(output, prepared.manifest.identity, at.store)
-        if since is not None and written is None:
-            written = write_bundle(output, prepared, at.store, frames=frames, report=report)
-            remember(written, at.store)
-    return Packed(
-        plan,
-        {name: fetched[name].size for name in files},
-        {name: fetched[name].sha256 for name in files},
-        written,
-        prepared.manifest,
-    )
+
+
+def _write(
+    output: Path, existing: Existing, prepared: Prepared, store: Store, frames: Frames | None, report: Reporter
+) -> Written:
+    """The bundle at *output*, written unless it is there already, byte for byte."""
+    written = existing.unchanged(prepared.manifest.identity, store)
+    if written is None:
+        written = write_bundle(output, prepared, store, frames=frames, report=report)
+        remember(written, store)
+    return written
 
 
 def _warn_of_builds(
@@ -165,32 +220,3 @@ def _indexed(wanted: RequirementSet) -> RequirementSet:
         requirements=tuple(line for line in wanted.requirements if not line.requirement.url),
         constraints=tuple(line for line in wanted.constraints if not line.requirement.url),
     )
-
-
-def _resolve(
-    wanted: RequirementSet,
-    targets: tuple[Target, ...],
-    at: Connected,
-    index: Index,
-    metadata: MetadataSource,
-    report: Reporter,
-    lock: Lock | None,
-    *,
-    look_up: bool,
-    eager: bool,
-) -> Plan:
-    if lock is not None:
-        return LockedPlans(lock, wanted, at, index, metadata, report, look_up=look_up).plan(targets, eager=eager)
-
-    def pinned(file: File) -> None:
-        if eager:
-            at.fetcher.start(file)
-
-    with Resolution(wanted, index, metadata, pinned=pinned, report=report) as resolution:
-        return resolution.plan(targets)
-
-
-def _check_locked(plan: Plan, wanted: RequirementSet, fetched: Mapping[str, Fetched]) -> None:
-    locked = Locked(wanted)
-    for name, file in plan.files().items():
-        locked.check(file, fetched[name].sha256)

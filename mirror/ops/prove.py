@@ -40,13 +40,21 @@ class _BundledIndex:
 class BundledMetadata:
     """Core metadata as the fetched files themselves hold it, whatever an index said.
 
-    Of an sdist that does not tell, *builds* knows what its build told.
+    Of an sdist that does not tell, *builds* knows what its build told. *read* is what the index said, parsed and
+    checked: where a file says the same, letter by letter, that need not be done again.
     """
 
-    def __init__(self, store: Store, fetched: Mapping[str, Fetched], builds: Builds | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fetched: Mapping[str, Fetched],
+        builds: Builds | None = None,
+        read: Callable[[File], Metadata | None] = lambda _: None,
+    ) -> None:
         self._store = store
         self._fetched = fetched
         self._builds = builds
+        self._read = read
         self._known: dict[str, Metadata] = {}
         self._unpackable: set[str] = set()
 
@@ -56,7 +64,12 @@ class BundledMetadata:
         if known is None and learned is not None:
             known = self._known[file.filename] = learned.metadata
         if known is None:
-            raw = self._raw(file)
+            raw = self._extract(file)
+            told = self._read(file)
+            if told is not None and told.raw == raw:
+                self._known[file.filename] = told
+                return told
+            self._check(file, raw)
             if not file.is_wheel and not trusted(raw):
                 raise MetadataError(f"{file.filename}: what it requires is known only once it is built.")
             known = self._known[file.filename] = parse(raw, filename=file.filename)
@@ -68,12 +81,19 @@ class BundledMetadata:
         Of an sdist that no target builds only name and version matter: nobody resolves with the rest.
         """
         extras = {file.filename for file in plan.extras if not file.is_wheel}
-        return {name: self._raw(file) if name in extras else self.read(file).raw for name, file in plan.files().items()}
+        return {
+            name: self._check(file, self._extract(file)) if name in extras else self.read(file).raw
+            for name, file in plan.files().items()
+        }
 
-    def _raw(self, file: File) -> bytes:
+    def _extract(self, file: File) -> bytes:
         extract = wheel_metadata if file.is_wheel else sdist_metadata
         with self._store.open(self._fetched[file.filename].sha256) as stream:
-            raw = extract(stream, file.filename)
+            return extract(stream, file.filename)
+
+    @staticmethod
+    def _check(file: File, raw: bytes) -> bytes:
+        """Return *raw*, which says inside *file* that it is what its name says."""
         name, version = identity(raw, filename=file.filename)
         if name != file.project or version != Version(file.version):
             raise MetadataError(
@@ -138,19 +158,23 @@ def prove(
 
     *wanted* is the same for every target, or, as where a lock decided, one for each.
 
-    The search is the same as on the connected side, so that a file whose metadata lied to it, one that the index
-    showed but did not deliver, or one that only another target can use, is found here and not beyond the gap.
+    Files are chosen by the same rules as on the connected side, so that one whose metadata lied, one that the index
+    showed but did not deliver, or one that only another target can use, is found here and not beyond the gap. Where the
+    bundle has nothing but wheels, a walk along the pins shows that they are a solution, and whoever searches finds one;
+    a search says what is wrong where they are not, and settles what sdists would lead to.
     """
     files = list(plan.files().values())
     report(Event("begin", Stage.PROVE, items=len(plan.targets)))
     missing = [file.filename for file in files if file.filename not in fetched]
     if missing:
         raise IncompleteError(f"{len(missing)} files were not fetched: {', '.join(missing[:5])}", missing=missing)
+    only_wheels = all(file.is_wheel for file in files)
     for target in plan.targets:
         mine = wanted if isinstance(wanted, RequirementSet) else wanted(target)
         with Resolution(mine, _BundledIndex(files), metadata, workers=0) as resolution:
             try:
-                resolution.plan([target.target])
+                if not (only_wheels and resolution.holds(target)):
+                    resolution.plan([target.target])
             except ResolutionError as error:
                 raise IncompleteError(
                     f"The bundle would not install on {target.target.name}:\n{error}",

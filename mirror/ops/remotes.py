@@ -8,7 +8,7 @@ from mirror.config import Config, CredentialStore
 from mirror.config.served import Served
 from mirror.models import Reporter, silent
 from mirror.net import Client
-from mirror.ops.connect import net_settings
+from mirror.ops.access import net_settings
 
 #: Clients of a proxy repeat a request themselves: it is better to tell them soon.
 _RETRIES = 2

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,8 +93,10 @@ class _Bundle:
 @contextmanager
 def _piped(stream: BinaryIO) -> Iterator[Path]:
     """Keep what comes through a pipe in a temporary file while it is used: its manifest is found from behind."""
-    with tempfile.TemporaryDirectory(prefix="airgap-pipe-") as folder:
-        path = Path(folder, "standard-input.tar.zst")
+    from mirror.push.scratch import scratch
+
+    with scratch() as folder:
+        path = folder / "standard-input.tar.zst"
         try:
             with path.open("xb") as target:
                 shutil.copyfileobj(stream, target, _CHUNK)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +28,11 @@ from mirror.push.outcomes import THERE, Outcomes
 from mirror.push.pace import Pace
 from mirror.push.plan import PushPlan, Step
 from mirror.push.publisher import Publisher, Source, SourceFile, TransientUploadError, Upload
+from mirror.push.readback import confirm
 from mirror.push.receipt import State
 from mirror.push.schedule import run_steps
+from mirror.push.scratch import scratch
+from mirror.push.waves import Waves
 
 #: How often one file is sent at most.
 TRIES = 5
@@ -63,32 +66,61 @@ def deliver(
     *,
     metadata: Callable[[Path], bytes],
     workers: int,
+    patience: float,
     report: Reporter,
 ) -> None:
-    """Upload what *plan* calls new, and leave in *outcomes* what became of it; see :func:`mirror.push.run.push`."""
+    """Upload what *plan* calls new, and leave in *outcomes* what became of it; see :func:`mirror.push.run.push`.
+
+    Before something that needs a project is begun, the index must show that project's files, for which it gets
+    *patience* seconds: an accepted upload is no proof yet.
+    """
     new: dict[str, list[SourceFile]] = {}
     for file in plan.new:
         new.setdefault(file.project, []).append(file)
     size = sum(file.size for file in plan.new)
     report(Event("begin", Stage.UPLOAD, publisher.url, items=len(plan.new), bytes=size))
-    try:
-        room = tempfile.TemporaryDirectory(prefix="airgap-push-")
-    except OSError as error:
-        outcomes.halt(StorageError(f"No room to unpack files: {error.strerror}."))
-        return
-    with room as folder, ThreadPoolExecutor(_UNPACKERS, thread_name_prefix="airgap-unpack") as unpacker:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch())
+        except StorageError as error:
+            outcomes.halt(error)
+            return
+        unpacker = stack.enter_context(ThreadPoolExecutor(_UNPACKERS, thread_name_prefix="airgap-unpack"))
         delivery = _Delivery(
-            source, publisher, outcomes, metadata, Pace(workers, outcomes.stop), report, Path(folder), unpacker
+            source, publisher, outcomes, metadata, Pace(workers, outcomes.stop), report, folder, unpacker
         )
+        steps = [step for wave in plan.waves for step in wave]
+        grounds = _grounds(steps, new)
+        waves = Waves(plan.waves, new, outcomes, report)
+
+        def work(step: Step) -> bool:
+            complete = delivery.step(step, new)
+            if complete:
+                sent = [file for project in step.projects if project in grounds for file in new.get(project, ())]
+                confirm(publisher, outcomes, sent, patience, stop=outcomes.stop)
+                complete = all(outcomes.state(file.filename) in THERE for file in sent) and not outcomes.stop.is_set()
+            waves.done(step)
+            return complete
+
         blocked = run_steps(
-            [step for wave in plan.waves for step in wave],
-            lambda step: delivery.step(step, new),
+            steps,
+            work,
             workers=workers,
             cost={project: sum(file.size + _FILE_COST for file in files) for project, files in new.items()},
             stop=outcomes.stop,
         )
+    waves.close()
     outcomes.block({project: cause for step, cause in blocked.items() for project in step.projects})
     report(Event("end", Stage.UPLOAD))
+
+
+def _grounds(steps: Sequence[Step], new: Collection[str]) -> set[str]:
+    """The projects that something with files to upload needs, however indirectly; *steps* come dependencies first."""
+    found: set[str] = set()
+    for step in reversed(steps):
+        if any(project in new or project in found for project in step.projects):
+            found.update(step.after)
+    return found
 
 
 class _StoppedError(Exception):

@@ -1,13 +1,7 @@
-"""Publisher for a static index in a folder, which any web server hands out: HTML (PEP 503) beside JSON (PEP 691).
+"""Publisher for a static index in a folder, which any web server hands out; :mod:`mirror.index.static` has the layout.
 
-::
-
-    ROOT/simple/index.html, index.json            every project
-    ROOT/simple/PROJECT/index.html, index.json    its files with digests
-    ROOT/packages/FILE, FILE.metadata             the files, and what PEP 658 offers of them
-
-The layout is that of an unpacked bundle. A file is in its place before a page names it, and every page is replaced
-whole, so that a reader sees the index before or after an upload, never in between.
+A file is in its place before a page names it, and every page is replaced whole, so that a reader sees the index before
+or after an upload, never in between.
 """
 
 from __future__ import annotations
@@ -20,29 +14,21 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
 
 from packaging.metadata import parse_email
 
+from mirror.durable import sync_folder, write_whole
 from mirror.errors import AirgapError, ConflictError, IndexPageError, StorageError
-from mirror.index.simple import (
-    JSON_TYPE,
-    PageEntry,
-    parse_page,
-    parse_root,
-    render_html,
-    render_json,
-    render_root_html,
-    render_root_json,
-)
-from mirror.models import File, Hashes
+from mirror.index import static
+from mirror.index.simple import PageEntry
+from mirror.models import Hashes
 from mirror.push.publisher import Upload
 from mirror.store import locked
 
 _CHUNK = 2**20
 _PAGE_LIMIT = 2**26
-# Stands for the folder where pages are parsed, which takes URLs.
-_HOST = "https://directory.invalid/"
+# Both pages list the same; this one is read, because it says more.
+_TRUTH = "index.json"
 
 
 class DirectoryPublisher:
@@ -51,7 +37,6 @@ class DirectoryPublisher:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._packages = root / "packages"
-        self._simple = root / "simple"
 
     @property
     def url(self) -> str:
@@ -65,19 +50,20 @@ class DirectoryPublisher:
         return None  # a listing costs no request
 
     def listing(self, project: str) -> Mapping[str, Hashes]:
-        return {file.filename: file.hashes for file in self._files(project)}
+        return {filename: entry.hashes for filename, entry in self._entries(project).items()}
 
     def digest(self, project: str, filename: str) -> str | None:
-        path = self._packages / filename
-        if all(file.filename != filename for file in self._files(project)):
+        entry = self._entries(project).get(filename)
+        place = static.linked_path(entry.url) if entry is not None else None
+        if place is None:
             return None
         with self._disk():
+            path = self._root / place
             return _sha256(path) if path.is_file() else None
 
     def upload(self, upload: Upload) -> None:
         with self._disk():
-            for folder in (self._packages, self._simple / upload.project):
-                folder.mkdir(parents=True, exist_ok=True)
+            self._packages.mkdir(parents=True, exist_ok=True)
             part = _temporary(self._packages, upload.path)
             try:
                 with locked(self._root / ".airgap.lock"):
@@ -87,57 +73,40 @@ class DirectoryPublisher:
 
     def _add(self, upload: Upload, part: Path) -> None:
         """Give the file its name, then list it: a name is given only to what is on the disk."""
+        entries = listed_with(upload, f"packages/{upload.filename}", self._entries(upload.project))
         path = self._packages / upload.filename
         if not path.exists():
             part.replace(path)
+            sync_folder(self._packages)
         elif (there := _sha256(path)) != upload.hashes.sha256:
             raise ConflictError(f"{path} exists and holds sha256 {there}.", filenames=[upload.filename])
         # Or it was uploaded before, or a push that was killed had no time to list it.
-        offered: Hashes | None = None
         if upload.metadata and upload.filename.endswith(".whl"):
             _write(self._packages / f"{upload.filename}.metadata", upload.metadata)
-            offered = Hashes((("sha256", hashlib.sha256(upload.metadata).hexdigest()),))
-        entries = {file.filename: _entry(file) for file in self._files(upload.project)}
-        entries[upload.filename] = PageEntry(
-            upload.filename,
-            f"../../packages/{quote(upload.filename)}",
-            hashes=Hashes((("sha256", upload.hashes.sha256 or ""),)),
-            size=upload.size,
-            requires_python=parse_email(upload.metadata)[0].get("requires_python"),
-            metadata=offered,
-        )
-        # JSON last: that is the page that listing() reads.
-        listed = [entries[name] for name in sorted(entries)]
-        _write(self._simple / upload.project / "index.html", render_html(upload.project, listed))
-        _write(self._simple / upload.project / "index.json", render_json(upload.project, listed))
-        names = sorted({*self._names(), upload.project})
-        _write(self._simple / "index.html", render_root_html(names))
-        _write(self._simple / "index.json", render_root_json(names))
+        pages = {
+            **static.root_pages([*self._names(), upload.project]),
+            # The JSON page of the project last: it is what listing() reads, and says that all is done.
+            **static.project_pages(upload.project, entries.values()),
+        }
+        for place, body in pages.items():
+            _write(self._root / place, body)
 
     def _names(self) -> list[str]:
         """What the root page lists; without one, every project that has a page."""
         try:
-            return parse_root((self._simple / "index.json").read_bytes(), JSON_TYPE, f"{_HOST}simple/")
+            return static.read_root((self._root / static.page_path(_TRUTH)).read_bytes(), _TRUTH)
         except (FileNotFoundError, IndexPageError):
-            return [path.parent.name for path in self._simple.glob("*/index.json")]
+            return [path.parent.name for path in self._root.glob(static.page_path(_TRUTH, "*"))]
 
-    def _files(self, project: str) -> Iterator[File]:
-        path = self._simple / project / "index.json"
+    def _entries(self, project: str) -> dict[str, PageEntry]:
+        path = self._root / static.page_path(_TRUTH, project)
         with self._disk():
             if not path.is_file():
-                return
+                return {}
             if path.stat().st_size > _PAGE_LIMIT:
                 raise StorageError(f"{path} has more than {_PAGE_LIMIT} bytes: it is no index page.")
             body = path.read_bytes()
-        try:
-            page = parse_page(body, JSON_TYPE, f"{_HOST}simple/{project}/", project=project, index=f"{_HOST}simple/")
-            unusable = {filename for filename, _ in page.skipped}
-            found = [page.file(at) for at, name in enumerate(page.filenames) if name not in unusable]
-        except AirgapError as error:
-            raise StorageError(
-                f"{path} can't be read as an index page: {error}", hint="Put the page back, or push into a new folder."
-            ) from error
-        yield from found
+        return read_entries(body, _TRUTH, project, str(path))
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -151,18 +120,38 @@ class DirectoryPublisher:
             ) from error
 
 
-def _entry(file: File) -> PageEntry:
-    """The entry as it was: only links within the folder are relative."""
-    return PageEntry(
-        file.filename,
-        f"../../{file.url.removeprefix(_HOST)}" if file.url.startswith(_HOST) else file.url,
-        hashes=file.hashes,
-        size=file.size,
-        requires_python=file.requires_python,
-        yanked=file.yanked,
-        upload_time=file.upload_time,
-        metadata=file.metadata,
+def listed_with(upload: Upload, path: str, entries: Mapping[str, PageEntry]) -> dict[str, PageEntry]:
+    """*entries* of a project, and *upload*, which is at *path* below the root; what is listed stays as it is listed.
+
+    Raises ConflictError where another file is listed under its name.
+    """
+    known = entries.get(upload.filename)
+    if known is not None and known.hashes.agrees(upload.hashes):
+        return dict(entries)
+    if known is not None:
+        raise ConflictError(
+            f"The index lists {upload.filename} with sha256 {known.hashes.sha256}.", filenames=[upload.filename]
+        )
+    offered = upload.metadata and upload.filename.endswith(".whl")
+    entry = PageEntry(
+        upload.filename,
+        static.link(path),
+        hashes=Hashes((("sha256", upload.hashes.sha256 or ""),)),
+        size=upload.size,
+        requires_python=parse_email(upload.metadata)[0].get("requires_python"),
+        metadata=Hashes((("sha256", hashlib.sha256(upload.metadata).hexdigest()),)) if offered else None,
     )
+    return {**entries, upload.filename: entry}
+
+
+def read_entries(body: bytes, name: str, project: str, where: str) -> dict[str, PageEntry]:
+    """The files on a page of a static index; a StorageError where it is none. *where* it is, for people."""
+    try:
+        return static.read_project(body, name, project)
+    except AirgapError as error:
+        raise StorageError(
+            f"{where} can't be read as an index page: {error}", hint="Put the page back, or push into a new place."
+        ) from error
 
 
 def _sha256(path: Path) -> str:
@@ -178,24 +167,16 @@ def _write(path: Path, data: bytes) -> None:
     with suppress(FileNotFoundError):
         if path.read_bytes() == data:
             return
-    part = _temporary(path.parent, data)
-    try:
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, data)
 
 
-def _temporary(folder: Path, content: Path | bytes) -> Path:
-    """Write *content*, or that of the file it names, to a new file in *folder*, down to the disk."""
+def _temporary(folder: Path, content: Path) -> Path:
+    """Copy *content* to a new file in *folder*, down to the disk."""
     handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
     part = Path(name)
     try:
-        with os.fdopen(handle, "wb") as target:
-            if isinstance(content, bytes):
-                target.write(content)
-            else:
-                with content.open("rb") as source:
-                    shutil.copyfileobj(source, target, _CHUNK)
+        with os.fdopen(handle, "wb") as target, content.open("rb") as source:
+            shutil.copyfileobj(source, target, _CHUNK)
             target.flush()
             os.fsync(target.fileno())
         part.chmod(0o644)  # made for its owner only, and a web server is to read it

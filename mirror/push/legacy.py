@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
-from html import unescape
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from packaging.utils import canonicalize_name
 
-from mirror.errors import AirgapError, AuthError, HTTPError, IntegrityError, NetworkError, NotFoundError
+from mirror.errors import IntegrityError, NetworkError, NotFoundError
 from mirror.index.simple import ACCEPT, parse_page, parse_root
 from mirror.models import Event, File, Hashes, Reporter, Stage, silent
 from mirror.net import Client, Response, SendError
-from mirror.net.retry import TRANSIENT_STATUS, retry_after
 from mirror.push.form import form_fields
-from mirror.push.multipart import MultipartBody
-from mirror.push.publisher import TransientUploadError, Upload
+from mirror.push.publisher import Upload
+from mirror.push.sending import check_accepted, post
 from mirror.urls import origin, redact, with_slash, without_credentials
 
 # no-cache: what a proxy in between remembers from before an upload must not answer the question what is there now.
@@ -25,8 +23,6 @@ _PAGE_HEADERS = {"accept": ACCEPT, "cache-control": "no-cache"}
 _ABSENT = frozenset({404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PYPI = {"upload.pypi.org": "pypi.org", "test.pypi.org": "test.pypi.org"}
-# Answers to these statuses say that the request was not looked at: nothing was stored.
-_NOT_PROCESSED = frozenset({425, 429})
 _NEXUS_PATH = re.compile(r"(.*/repository/[^/]+)(?:/simple)?/?")
 # Client.send cuts a body here.
 _SEND_LIMIT = 1024 * 1024
@@ -69,6 +65,17 @@ def upload_url_for(url: str) -> str:
     return urlunsplit(parts._replace(path=f"{found[1]}/")) if found else url
 
 
+def index_url_meant(url: str) -> str:
+    """Return the simple index where *url* is what people write by mistake for one of Nexus's layout, else *url*.
+
+    >>> index_url_meant("https://nexus.example/repository/pypi-all")
+    'https://nexus.example/repository/pypi-all/simple/'
+    """
+    parts = urlsplit(url)
+    found = _NEXUS_PATH.fullmatch(parts.path)
+    return urlunsplit(parts._replace(path=f"{found[1]}/simple/")) if found else url
+
+
 class LegacyPublisher:
     """The legacy upload API (``:action=file_upload``) at *upload_url*; *index_url* where the index is elsewhere.
 
@@ -85,6 +92,7 @@ class LegacyPublisher:
         self._index_known = index_url is not None
         self._index_url = with_slash(_same_login(index_url, upload_url) if index_url else index_url_for(upload_url))
         self._report = report
+        self._has_moved = False
         self._elsewhere: set[str] = set()
         self._is_nexus = False
 
@@ -128,21 +136,8 @@ class LegacyPublisher:
         return sha256.hexdigest()
 
     def upload(self, upload: Upload) -> None:
-        body = MultipartBody(form_fields(upload), filename=upload.filename, path=upload.path, size=upload.size)
-        headers = {"content-type": body.content_type, "content-length": str(body.length)}
-        try:
-            answer = self._client.send("POST", self._upload_url, content=body, headers=headers)
-        except SendError as error:
-            raise TransientUploadError(f"{upload.filename}: {error}", ambiguous=error.sent, hint=error.hint) from error
-        if not 200 <= answer.status < 300:
-            raise self._refusal(upload, answer)
-        if _is_web_page(answer) and upload.filename not in self.listing(upload.project):
-            # devpi answers like that where it has the file; the login page of a proxy does where nothing was stored.
-            raise TransientUploadError(
-                f"{upload.filename}: {self.url} answered with a web page instead of taking the file.",
-                ambiguous=True,
-                hint="Is a proxy or a login page in between? NO_PROXY keeps a proxy out.",
-            )
+        answer = post(self._client, self._upload_url, upload, form_fields(upload))
+        check_accepted(self._client, answer, upload, shown=self.url, listing=self.listing)
 
     def _files(self, project: str) -> Iterator[File]:
         page = self._page(project)
@@ -190,10 +185,33 @@ class LegacyPublisher:
             target = urljoin(url, answer.headers.get("location", ""))
             if origin(target) == origin(url):
                 return None
+            if self._moved(target):
+                return self._first_look(target)
             self._warn_elsewhere(target)
             return Response(answer.url, 404, answer.reason, answer.headers, b"")
         complete = answer.status == 200 and len(answer.body) < _SEND_LIMIT
         return answer if complete or answer.status in _ABSENT else None
+
+    def _moved(self, target: str) -> bool:
+        """Whether all of the index is at another origin, that of *target*; then it is read there from now on.
+
+        That is so with Pulp, which has its content on a host or port of its own, and where http means https.
+        """
+        if origin(target) == origin(self._index_url):
+            return True
+        same_host = urlsplit(target).hostname == urlsplit(self._index_url).hostname
+        if self._has_moved or not (same_host or "/pulp/content/" in target):
+            return False
+        try:
+            root = self._client.send("GET", self._index_url, headers=_PAGE_HEADERS)
+        except SendError:
+            return False
+        place = urljoin(root.url, root.headers.get("location", ""))
+        if root.status not in _REDIRECTS or origin(place) != origin(target):
+            return False
+        self._index_url = with_slash(place)
+        self._has_moved = True
+        return True
 
     def _warn_elsewhere(self, target: str) -> None:
         host = urlsplit(target).hostname or ""
@@ -201,30 +219,6 @@ class LegacyPublisher:
             self._elsewhere.add(host)
             text = f"{self.url} sends questions about projects that it does not have to {host}: taken as not there."
             self._report(Event("info", Stage.LOOK, text))
-
-    def _refusal(self, upload: Upload, answer: Response) -> AirgapError:
-        status = answer.status
-        said = self._client.scrub(_said(answer))
-        message = f"{upload.filename}: {self.url} answered with {status}{f' ({said})' if said else ''}."
-        if status in TRANSIENT_STATUS:
-            return TransientUploadError(
-                message, ambiguous=status not in _NOT_PROCESSED, retry_after=retry_after(answer.headers)
-            )
-        if status in (401, 403, 407):
-            who = "rights" if status == 403 else "user name and password"
-            return AuthError(message, status=status, reason=said, hint=f"Check the {who} for this repository.")
-        if status in (404, 405, 410):
-            return NotFoundError(
-                message,
-                status=status,
-                reason=said,
-                hint="Give the URL of a hosted repository that takes uploads: not a group, a proxy or an index.",
-            )
-        if 300 <= status < 400:
-            target = redact(without_credentials(urljoin(answer.url, answer.headers.get("location", ""))))
-            return NotFoundError(message, status=status, reason=said, hint=f"Uploads belong to {target}.")
-        hint = "A server or proxy in between limits the size of a request." if status == 413 else ""
-        return HTTPError(message, status=status, reason=said, hint=hint)
 
 
 def _same_login(index_url: str, upload_url: str) -> str:
@@ -234,18 +228,3 @@ def _same_login(index_url: str, upload_url: str) -> str:
     if not at or "@" in index.netloc or origin(index_url) != origin(upload_url):
         return index_url
     return urlunsplit(index._replace(netloc=f"{login}@{index.netloc}"))
-
-
-def _is_web_page(answer: Response) -> bool:
-    return answer.body[:512].lstrip().lower().startswith((b"<!doctype html", b"<html"))
-
-
-def _said(answer: Response) -> str:
-    """What the server said in words, on one line: the body without markup, or the reason phrase."""
-    text = answer.body[:8192].decode("utf-8", "replace")
-    text = re.sub(r"(?is)<(script|style|title)\b.*?</\1>|<[^>]*>", " ", text)
-    text = " ".join(unescape(text).split())
-    text = "".join(letter for letter in text if letter.isprintable())
-    if not text or answer.reason.lower() in text.lower():
-        return (text or answer.reason)[:300].rstrip(" .")
-    return f"{answer.reason}: {text}"[:300].rstrip(" .")

@@ -62,8 +62,8 @@ def look(publisher: Publisher, files: Sequence[SourceFile], report: Reporter) ->
 def each(items: Iterable[ItemT], function: Callable[[ItemT], ResultT]) -> list[tuple[ItemT, ResultT]]:
     """``(item, function(item))`` for all *items*, many at a time; the first error ends it."""
     todo = list(items)
-    if not todo:
-        return []
+    if len(todo) < 2:
+        return [(item, function(item)) for item in todo]
     executor = ThreadPoolExecutor(min(_LOOKERS, len(todo)), thread_name_prefix="airgap-look")
     try:
         return list(zip(todo, executor.map(function, todo), strict=True))

@@ -13,19 +13,21 @@ _CHUNK = 128 * 1024
 
 
 class MultipartBody:
-    """Text fields, then the file as part ``content``. Iterating reads the file; may be done again for another try.
+    """Text fields, then the file as the field *part*. Iterating reads the file; may be done again for another try.
 
     ``length`` is the size of the whole body in bytes, for a Content-Length: some servers refuse chunked requests.
     A file that changes its size between two looks is an IntegrityError.
     """
 
-    def __init__(self, fields: Sequence[tuple[str, str]], *, filename: str, path: Path, size: int) -> None:
+    def __init__(
+        self, fields: Sequence[tuple[str, str]], *, filename: str, path: Path, size: int, part: str = "content"
+    ) -> None:
         # 128 random bits: a file that holds its own boundary would have to know the future.
         boundary = secrets.token_hex(16)
         opening = f"--{boundary}\r\n"
         parts = [f'{opening}Content-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in fields]
         parts.append(
-            f'{opening}Content-Disposition: form-data; name="content"; filename="{filename}"\r\n'
+            f'{opening}Content-Disposition: form-data; name="{part}"; filename="{filename}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         )
         self.content_type = f"multipart/form-data; boundary={boundary}"

@@ -18,12 +18,16 @@ THERE = (State.UPLOADED, State.PRESENT)
 class Outcomes:
     """The state of one push. Worker threads write to it, each file by one of them; a file without one was not tried.
 
-    ``sent`` has the digests of every file whose upload was tried. ``stop`` is set where nothing may begin any more.
+    ``sent`` has the digests of every file whose upload was tried, ``seen`` the names of those that the index showed
+    since, ``unseen`` of those that were accepted and that it did not show. ``stop`` is set where nothing may begin any
+    more.
     """
 
     def __init__(self, manifest: SourceManifest) -> None:
         self.files: Mapping[str, SourceFile] = {file.filename: file for file in manifest.files}
         self.sent: dict[str, Hashes] = {}
+        self.seen: set[str] = set()
+        self.unseen: set[str] = set()
         self.stop = threading.Event()
         self._identity = manifest.identity
         self._started = _now()
@@ -52,6 +56,11 @@ class Outcomes:
     def hint(self) -> str:
         """What to do about a push that is not complete."""
         error = self._halted_by
+        if self.unseen and not self.seen:
+            return (
+                "Is that where its index is? --index-url says where to read it; 'airgap doctor' looks. "
+                "Then run the same command again."
+            )
         again = "Run the same command again: it goes on with what is missing."
         if isinstance(error, AuthError) and any(state is State.UPLOADED for state, _ in self._found.values()):
             return f"The credentials worked until then: they have expired or were revoked. Renew them. {again}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mirror.errors import AirgapError, NetworkError
-from mirror.models import Event, Hashes, Reporter, Stage
+from mirror.models import Event, Hashes, Reporter, Stage, silent
 from mirror.push.look import each
 from mirror.push.outcomes import THERE, Outcomes
 from mirror.push.publisher import Publisher, SourceFile
@@ -19,14 +20,32 @@ _Page = Mapping[str, Hashes] | AirgapError
 
 
 def read_back(publisher: Publisher, outcomes: Outcomes, wait: float, report: Reporter) -> None:
-    """Compare the index with what was sent until it shows everything, for *wait* seconds at most.
+    """Compare the index with what was sent and not seen in it yet; see :func:`confirm`."""
+    missing = [outcomes.files[name] for name in outcomes.sent if name not in outcomes.seen]
+    report(Event("begin", Stage.READ_BACK, publisher.url, items=len(outcomes.sent)))
+    report(Event("advance", Stage.READ_BACK, items=len(outcomes.sent) - len(missing)))
+    confirm(publisher, outcomes, missing, wait, report)
+    report(Event("end", Stage.READ_BACK))
 
-    Only projects that something was sent for are asked about. Where a question fails for good, it is not repeated.
+
+def confirm(
+    publisher: Publisher,
+    outcomes: Outcomes,
+    files: Sequence[SourceFile],
+    wait: float,
+    report: Reporter = silent,
+    stop: threading.Event | None = None,
+) -> None:
+    """Settle by what the index shows what became of *files*, all of which were sent.
+
+    It is asked until it shows everything, for *wait* seconds at most. Where a question fails for good, it is not
+    repeated. What the repository accepted and does not show then has failed: a server, or whoever answers in its place,
+    may say that all is well and store nothing. Where *stop* is set meanwhile, the rest is left unsettled.
     """
-    missing = [outcomes.files[name] for name in outcomes.sent]
-    report(Event("begin", Stage.READ_BACK, publisher.url, items=len(missing)))
+    stop = stop or threading.Event()
     deadline = time.monotonic() + wait
     pause = 0.1
+    missing = list(files)
     pages: dict[str, _Page] = {}
 
     def page(project: str) -> _Page:
@@ -41,16 +60,18 @@ def read_back(publisher: Publisher, outcomes: Outcomes, wait: float, report: Rep
         final = all(isinstance(found, AirgapError) and not found.retryable for found in pages.values())
         # A file whose upload failed is looked for once, since the server may have it; one that was accepted must come.
         missing = [file for file in missing if outcomes.state(file.filename) is State.UPLOADED]
-        if not missing or final or time.monotonic() + pause > deadline:
+        pause = min(pause, deadline - time.monotonic())
+        if not missing or final or pause <= 0:
             break
-        time.sleep(pause)
+        if stop.wait(pause):
+            return
         pause = min(pause * 2, 5.0)
     for file in missing:
         found = pages[file.project]
         why = f": {found}" if isinstance(found, AirgapError) else "."
         reason = f"the repository accepted it, but does not show it in its index{why}"
+        outcomes.unseen.add(file.filename)
         outcomes.set(file.filename, State.FAILED, reason)
-    report(Event("end", Stage.READ_BACK))
 
 
 def verify_downloads(publisher: Publisher, outcomes: Outcomes, number: int, report: Reporter) -> None:
@@ -88,5 +109,6 @@ def _seen(file: SourceFile, page: _Page, outcomes: Outcomes, report: Reporter) -
         outcomes.set(file.filename, State.CONFLICT, "the index shows another digest for it")
     elif state is State.UPLOADED or (state is State.FAILED and same):
         outcomes.set(file.filename, State.UPLOADED)
+    outcomes.seen.add(file.filename)
     report(Event("advance", Stage.READ_BACK, file.filename, items=1))
     return True

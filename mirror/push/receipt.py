@@ -15,6 +15,8 @@ Schema, format version 1::
       ]
     }
 
+Where a key is configured, it has a ``signature``, too: see :mod:`mirror.signing`.
+
 ``state`` is one of
 
 - ``uploaded``: sent by this push, and seen in the repository's index afterwards;
@@ -27,14 +29,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from mirror.durable import write_whole
 from mirror.errors import BundleError, StorageError
 
 FORMAT_VERSION = 1
+
+#: Adds a signature to a document; ``dict`` adds none.
+Sign = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class State(str, Enum):
@@ -81,9 +88,13 @@ class Receipt:
         """Whether every file of the bundle is in the repository."""
         return all(file.state in (State.UPLOADED, State.PRESENT) for file in self.files)
 
-    def to_json(self) -> str:
-        """The receipt in the format that this module's docstring shows, with a newline at its end."""
-        document = {
+    def to_json(self, sign: Sign = dict) -> str:
+        """The receipt in the format that this module's docstring shows, *sign*ed, with a newline at its end."""
+        return json.dumps(sign(self.document()), indent=1, ensure_ascii=False) + "\n"
+
+    def document(self) -> dict[str, Any]:
+        """What :meth:`to_json` spells."""
+        return {
             "version": FORMAT_VERSION,
             "tool": self.tool,
             "repository": self.repository,
@@ -93,13 +104,20 @@ class Receipt:
             "counts": {state.value: count for state, count in self.counts.items()},
             "files": [{**asdict(file), "state": file.state.value} for file in self.files],
         }
-        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Receipt:
         """Read a receipt; a BundleError says what is wrong with one that can't be used."""
         try:
             document = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"Not a receipt of airgap: {error}.") from error
+        return cls.from_document(document)
+
+    @classmethod
+    def from_document(cls, document: Any) -> Receipt:
+        """As :meth:`from_json`, of what was parsed already; fields that a receipt does not have are passed over."""
+        try:
             if document["version"] != FORMAT_VERSION:
                 raise BundleError(
                     f"This receipt has format {document['version']!r}; this airgap reads format {FORMAT_VERSION}."
@@ -116,9 +134,9 @@ class Receipt:
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"Not a receipt of airgap: {error}.") from error
 
-    def write(self, path: Path) -> None:
-        """Write the receipt to *path*, whole or not at all."""
+    def write(self, path: Path, sign: Sign = dict) -> None:
+        """Write the receipt to *path*, *sign*ed, whole or not at all."""
         try:
-            write_whole(path, self.to_json().encode())
+            write_whole(path, self.to_json(sign).encode())
         except OSError as error:
             raise StorageError(f"Can't write the receipt {path}: {error.strerror}.") from error

@@ -16,7 +16,7 @@ from mirror.push.outcomes import THERE, Outcomes
 from mirror.push.plan import PushPlan, plan
 from mirror.push.publisher import Publisher, Source, SourceFile
 from mirror.push.readback import read_back, verify_downloads
-from mirror.push.receipt import Receipt, State
+from mirror.push.receipt import Receipt, Sign, State
 
 #: Seconds that a repository gets to show in its index what it accepted.
 READ_BACK_WAIT = 30.0
@@ -54,6 +54,7 @@ def push(
     workers: int = WORKERS,
     report: Reporter = silent,
     receipt: Path | None = None,
+    sign: Sign = dict,
     read_back_wait: float = READ_BACK_WAIT,
     skip_conflicts: bool = False,
     verify_download: int = 0,
@@ -67,9 +68,10 @@ def push(
     *skip_conflicts*, after the last one. *approve* gets the plan before the first upload and may raise.
 
     At most *workers* files are under way at a time, fewer where the server asks for it. A file that fails holds back
-    its dependents only, unless the failure is one that all others would share. Then the index is read back for at most
-    *read_back_wait* seconds, and *verify_download* of the files, the largest (-1: all), are fetched and hashed. The
-    receipt goes to the path *receipt* as soon as there is something to tell, also where the push ends with an error.
+    its dependents only, unless the failure is one that all others would share. Nothing is begun before the index shows
+    what it needs, which gets *read_back_wait* seconds for it, and as many at the end to show everything. Then
+    *verify_download* of the files, the largest (-1: all), are fetched and hashed. The receipt goes to the path
+    *receipt*, *sign*ed, as soon as there is something to tell, also where the push ends with an error.
 
     A delta is pushed only where the repository has all that it builds on: UnmetNeedsError before the first upload.
 
@@ -87,13 +89,22 @@ def push(
     try:
         if objection is not None:
             raise objection
-        deliver(compared, source, publisher, outcomes, metadata=metadata, workers=max(1, workers), report=report)
+        deliver(
+            compared,
+            source,
+            publisher,
+            outcomes,
+            metadata=metadata,
+            workers=max(1, workers),
+            patience=read_back_wait,
+            report=report,
+        )
         read_back(publisher, outcomes, read_back_wait, report)
         verify_downloads(publisher, outcomes, verify_download, report)
     finally:
         result = outcomes.receipt(publisher.url)
         if receipt is not None:
-            result.write(receipt)
+            result.write(receipt, sign)
     skipped = {file.filename for file in compared.conflicts}
     if any(file.state not in THERE and file.filename not in skipped for file in result.files):
         raise _incomplete(result, outcomes)

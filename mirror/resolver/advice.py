@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from itertools import islice
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
-from mirror.resolver.candidates import Finder, Need, Rules
+from mirror.models import Selection
+from mirror.resolver.candidates import Finder, Rules
+from mirror.resolver.needs import Need
 
 #: How many changes are tried, and how many that help are enough.
 MOST_TRIALS = 8
 _ENOUGH = 2
+_END_OF_TIME = datetime.max.replace(tzinfo=timezone.utc)
+#: How the words of the last resort begin.
+LEAVING_OUT = "leave out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +115,17 @@ def _changes(finder: Finder, roots: Sequence[Need], clash: Clash) -> Iterator[Ch
                 yield Change(
                     f"drop the constraint {need.origin}, {need.text}", name, roots, replace(rules, constraints=left)
                 )
-    if rules.selection.before is not None:
-        yield Change(
-            "let --exclude-newer end later", project, roots,
-            replace(rules, selection=replace(rules.selection, before=None)),
-        )  # fmt: skip
+    for words, selection in _times(rules.selection):
+        yield Change(words, project, roots, replace(rules, selection=selection))
     yield from _without_lines(rules, roots, clash)
+
+
+def _times(selection: Selection) -> Iterator[tuple[str, Selection]]:
+    if selection.before is None:
+        return
+    if selection.missing_time == "skip":
+        yield "use --exclude-newer-missing allow", replace(selection, missing_time="allow")
+    yield "let --exclude-newer end later", replace(selection, before=_END_OF_TIME)
 
 
 def _formats(rules: Rules, roots: Sequence[Need], project: NormalizedName, reasons: Iterable[str]) -> Iterator[Change]:
@@ -150,7 +161,7 @@ def _without_lines(rules: Rules, roots: Sequence[Need], clash: Clash) -> Iterato
     for need in dict.fromkeys(clash.culprits):
         left = [root for root in roots if not _same_line(root, need)]
         if left:
-            yield Change(f"leave out {need.origin}, {need.text}", clash.project, left, rules, need)
+            yield Change(f"{LEAVING_OUT} {need.origin}, {need.text}", clash.project, left, rules, need)
 
 
 def _same_line(one: Need, other: Need) -> bool:

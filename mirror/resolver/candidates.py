@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
-from threading import Lock
 from typing import overload
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import NormalizedName
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from mirror.errors import AirgapError, MetadataError
-from mirror.filenames import split_filename
 from mirror.models import File, FormatControl, Pin, ProjectStatus, Selection, Target
-from mirror.resolver.protocols import Index, MetadataSource, ProjectPage
+from mirror.resolver.needs import Candidate, Need
+from mirror.resolver.protocols import MetadataSource
+from mirror.resolver.releases import Catalog, Listed, Release
 from mirror.resolver.times import too_new
-from mirror.resolver.windows import window
 from mirror.targets import Ranks
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One version of a project as one target installs it; with ``extra``, what that extra adds to it."""
-
-    project: NormalizedName
-    extra: NormalizedName | None
-    version: Version
-    file: File = field(compare=False)
-
-    def __str__(self) -> str:
-        extra = f"[{self.extra}]" if self.extra else ""
-        return f"{self.project}{extra} {self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """One requirement on one project (or on one extra of it): who asks (``origin``, in words) and in which words.
-
-    ``exact`` is the version that an extra demands of its own project. A ``broken`` need is what a candidate has whose
-    metadata is unsound: nothing satisfies it.
-    """
-
-    project: NormalizedName
-    extra: NormalizedName | None
-    specifier: SpecifierSet
-    text: str
-    origin: str
-    parent: Candidate | None = field(default=None, compare=False)
-    exact: Version | None = None
-    broken: bool = False
-
-    def accepts(self, version: Version) -> bool:
-        """Whether *version* satisfies this need; whether a pre-release may be offered at all is decided before."""
-        if self.broken:
-            return False
-        if self.exact is not None:
-            return version == self.exact
-        return self.specifier.contains(version, prereleases=True)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether it names one version, which lets a yanked file in (PEP 592)."""
-        return self.exact is not None or any(
-            spec.operator == "===" or (spec.operator == "==" and not spec.version.endswith(".*"))
-            for spec in self.specifier
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,96 +46,6 @@ class Rules:
     require_hashes: bool = False
     constraints: Mapping[NormalizedName, tuple[Need, ...]] = field(default_factory=dict)
     preferred: Mapping[NormalizedName, Collection[Version]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """All files of one version: ``(page, position on it, is it a wheel)``."""
-
-    version: Version
-    entries: tuple[tuple[ProjectPage, int, bool], ...]
-
-
-class Releases:
-    """All releases of one project, oldest first."""
-
-    def __init__(self, releases: Iterable[Release]) -> None:
-        self._releases = sorted(releases, key=lambda release: release.version)
-        self.versions = [release.version for release in self._releases]
-
-    def accepted(self, needs: Collection[Need]) -> Iterator[Release]:
-        """Yield the releases that satisfy every one of *needs*, newest first."""
-        start, stop = 0, len(self.versions)
-        for need in needs:
-            low, high = window(self.versions, need.specifier)
-            start, stop = max(start, low), min(stop, high)
-        for position in range(stop - 1, start - 1, -1):
-            if all(need.accepts(self.versions[position]) for need in needs):
-                yield self._releases[position]
-
-    def get(self, version: Version) -> Release | None:
-        position = bisect_left(self.versions, version)
-        found = position < len(self.versions) and self.versions[position] == version
-        return self._releases[position] if found else None
-
-
-class Catalog:
-    """Releases of projects, grouped once for all targets."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-        #: Projects that their index calls anything but active (PEP 792), as far as they were looked up.
-        self.statuses: dict[NormalizedName, ProjectStatus] = {}
-        self._releases: dict[NormalizedName, Releases] = {}
-        self._locks: dict[NormalizedName, Lock] = {}
-        self._lock = Lock()
-
-    def releases(self, project: NormalizedName) -> Releases:
-        with self._lock:
-            lock = self._locks.setdefault(project, Lock())
-        with lock:  # the prefetcher and the resolver often ask at the same moment
-            known = self._releases.get(project)
-            if known is None:
-                known = self._releases[project] = self._look_up(project)
-            return known
-
-    def _look_up(self, project: NormalizedName) -> Releases:
-        pages = self._index.pages(project)
-        for page in pages:
-            status, reason = page.status
-            if status != "active":
-                self.statuses[project] = ProjectStatus(project, status, reason, page.index)
-            if status == "quarantined":
-                return Releases(())  # not even what another index or a folder has
-        return _group(project, pages)
-
-    def looked_up(self, project: NormalizedName) -> Releases | None:
-        """The releases of *project* if anybody has asked for them, without asking an index."""
-        return self._releases.get(project)
-
-
-def _group(project: NormalizedName, pages: Iterable[ProjectPage]) -> Releases:
-    by_text: dict[str, list[tuple[ProjectPage, int, bool]]] = {}
-    for page in pages:
-        for position, filename in enumerate(page.filenames):
-            split = split_filename(filename, project)
-            if split is not None and split.project == project:
-                by_text.setdefault(split.version, []).append((page, position, split.is_wheel))
-    by_version: dict[Version, list[tuple[ProjectPage, int, bool]]] = {}
-    for text, entries in by_text.items():
-        version = _version(text)
-        if version is not None:
-            by_version.setdefault(version, []).extend(entries)
-    return Releases(Release(version, tuple(entries)) for version, entries in by_version.items())
-
-
-@lru_cache(maxsize=65536)
-def _version(text: str) -> Version | None:
-    try:
-        # Wheels spell a local version's or a legacy post-release's dash as an underscore.
-        return Version(text.replace("_", "-"))
-    except InvalidVersion:
-        return None
 
 
 @lru_cache(maxsize=4096)
@@ -270,7 +130,7 @@ class Finder:
         held_back: list[Candidate] = []
         pre_left_out = readable = True
         offered: set[Version] = set(refused)
-        favourites = [release for release in releases.accepted(needs) if release.version in chosen] if chosen else []
+        favourites = releases.among(chosen, needs)
         for position, release in enumerate(chain(favourites, releases.accepted(needs))):
             version = release.version
             if version in offered:
@@ -313,31 +173,38 @@ class Finder:
     def _choose(self, project: NormalizedName, release: Release, *, yanked: bool) -> File | None:
         key = (project, release.version, yanked)
         if key not in self._chosen:
-            self._chosen[key] = next(
-                (file for file, reason in self._judge(project, release, yanked=yanked) if reason is None), None
-            )
+            judged = self._judge(project, release, yanked=yanked, fitting=True)
+            self._chosen[key] = next((file for file, reason in judged if reason is None), None)
         return self._chosen[key]
 
-    def _judge(self, project: NormalizedName, release: Release, *, yanked: bool) -> Iterator[tuple[File, str | None]]:
-        """Yield each file of *release* with the reason for refusing it or None, best wheel first, sdists last."""
-        ordered: list[tuple[tuple[int, int], tuple[object, ...], ProjectPage, int, str | None]] = []
-        for page, position, is_wheel in release.entries:
-            ranked = self._ranks.wheel(page.filenames[position]) if is_wheel else None
+    def _judge(
+        self, project: NormalizedName, release: Release, *, yanked: bool, fitting: bool = False
+    ) -> Iterator[tuple[File, str | None]]:
+        """Yield each file of *release* with the reason for refusing it or None, best wheel first, sdists last.
+
+        *fitting* leaves out what can't be taken by its name alone.
+        """
+        ordered: list[tuple[tuple[int, int], tuple[object, ...], Listed, str | None]] = []
+        for listed in release.files:
+            is_wheel = listed.is_wheel
+            ranked = self._ranks.wheel(listed.filename) if is_wheel else None
             reason = None
             if not self.rules.format_control.allows(project, wheel=is_wheel):
                 reason = "wheels are excluded by --no-binary" if is_wheel else "sdists are excluded by --only-binary"
             elif is_wheel and ranked is None:
                 reason = f"no tag of it fits {self.target.name}"
+            if fitting and reason:
+                continue
             if ranked is not None:
-                ordered.append(((0, ranked[0]), ranked[1], page, position, reason))
+                ordered.append(((0, ranked[0]), ranked[1], listed, reason))
             else:
-                ordered.append(((2 if is_wheel else 1, 0), (), page, position, reason))
+                ordered.append(((2 if is_wheel else 1, 0), (), listed, reason))
         # Of two builds the higher number wins, then the better tag; what is equal stays in the order of the pages.
         ordered.sort(key=itemgetter(1), reverse=True)
         ordered.sort(key=itemgetter(0))
-        for _, _, page, position, reason in ordered:
+        for _, _, listed, reason in ordered:
             try:
-                file = page.file(position)
+                file = listed.file()
             except AirgapError:
                 continue  # a name or digest that can't be: the page lies about this one file
             yield file, reason or self._refusal(project, file, yanked=yanked)
@@ -367,8 +234,7 @@ class Finder:
             unreadable = self.fault(project, release.version)
             for file, reason in self._judge(project, release, yanked=exact):
                 if reason is None and unreadable is not None:
-                    told = str(unreadable).removeprefix(file.filename).lstrip(": ")
-                    reason, unreadable = f"{told} {unreadable.hint}".rstrip(), None
+                    reason, unreadable = str(unreadable).removeprefix(file.filename).lstrip(": "), None
                 if reason is not None:
                     yield Refusal(file.filename, str(release.version), reason)
 

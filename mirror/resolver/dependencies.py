@@ -11,7 +11,8 @@ from packaging.version import Version
 
 from mirror.errors import MetadataError, UsageError
 from mirror.models import Metadata, Pin, RequirementLine, Target
-from mirror.resolver.candidates import Candidate, Need
+from mirror.resolver.needs import Candidate, Need
+from mirror.urls import redact
 
 
 class Markers:
@@ -20,11 +21,19 @@ class Markers:
     def __init__(self, target: Target) -> None:
         self._environment = target.environment
         self._known: dict[tuple[str, str], bool] = {}
+        # Making a marker's text takes longer than anything else here. It is kept, so that no other can come by its id.
+        self._seen: dict[tuple[int, str], tuple[Marker, bool]] = {}
 
     def hold(self, marker: Marker | None, extra: str = "") -> bool:
         """Whether *marker* (None always does) holds on the target, with *extra* asked for."""
         if marker is None:
             return True
+        seen = self._seen.get((id(marker), extra))
+        if seen is None:
+            seen = self._seen[id(marker), extra] = marker, self._holds(marker, extra)
+        return seen[1]
+
+    def _holds(self, marker: Marker, extra: str) -> bool:
         key = (str(marker), extra)
         if key not in self._known:
             try:
@@ -39,15 +48,18 @@ def needs_of(requirement: Requirement, origin: str, parent: Candidate | None = N
     """Yield the need for the project itself and one for each extra named."""
     project = canonicalize_name(requirement.name)
     if requirement.url:
-        problem = f"{origin} asks for {requirement.name} by a direct reference; airgap resolves from indexes only."
-        raise (
-            MetadataError(problem)
-            if parent
-            else UsageError(problem, hint=f"Publish {project} on an index, or leave the line out.")
+        problem = f"{origin} asks for {requirement.name} at a URL, {redact(requirement.url)}"
+        if parent is None:
+            raise UsageError(f"{problem}.", hint=f"Publish {project} on an index, or leave the line out.")
+        raise MetadataError(
+            f"{problem}, which no installer beyond the gap could follow.",
+            hint=f"Pick a version of {parent.project} that asks for {project} by its name alone.",
         )
-    text = str(requirement).partition(";")[0].strip()
+    extras = sorted(requirement.extras)
+    named = f"{requirement.name}[{','.join(extras)}]" if extras else requirement.name
+    text = f"{named}{requirement.specifier}"
     yield Need(project, None, requirement.specifier, text, origin, parent)
-    for extra in sorted(requirement.extras):
+    for extra in extras:
         yield Need(project, canonicalize_name(extra), requirement.specifier, text, origin, parent)
 
 

@@ -11,8 +11,9 @@ from packaging.version import Version
 
 from mirror.errors import AirgapError
 from mirror.models import Difference
-from mirror.resolver.candidates import Candidate, Finder, Need
+from mirror.resolver.candidates import Finder
 from mirror.resolver.dependencies import Markers, dependencies
+from mirror.resolver.needs import Candidate, Need
 from mirror.resolver.protocols import MetadataSource
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,13 +10,15 @@ from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from mirror.errors import ResolutionError
-from mirror.resolver.candidates import Finder, Need
+from mirror.resolver.candidates import Finder, Refusal
+from mirror.resolver.needs import Need
 
 _MOST_REFUSALS = 6
 _MOST_GROUPS = 6
 #: Files whose refusal says enough about all the others.
 _ENOUGH = 200
 _MOST_VERSIONS = 6
+_MOST_TAGS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,22 @@ def conflict(finder: Finder, project: NormalizedName, asked: Sequence[Asked]) ->
 
 
 def _refused_files(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> Iterator[str]:
-    """The files of versions that everybody would accept; a version's wheels mostly fail for one reason."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for refusal in islice(finder.refusals(project, needs), _ENOUGH):
-        groups.setdefault((refusal.version, refusal.reason), []).append(refusal.filename)
-    for (_, reason), filenames in islice(groups.items(), _MOST_REFUSALS):
-        others = f" and {len(filenames) - 1} more of that version" if len(filenames) > 1 else ""
-        yield f"  {filenames[0]}{others}: {reason}"
-    if len(groups) > _MOST_REFUSALS:
+    """The files of versions that everybody would accept; many versions fail for one reason."""
+    groups: dict[str, list[Refusal]] = {}
+    refusals = list(islice(finder.refusals(project, needs), _ENOUGH + 1))
+    for refusal in refusals[:_ENOUGH]:
+        groups.setdefault(refusal.reason, []).append(refusal)
+    for reason, refused in islice(groups.items(), _MOST_REFUSALS):
+        versions = list(dict.fromkeys(refusal.version for refusal in refused))
+        if len(versions) > 1:
+            yield f"  {project} {_newest(versions)}: {reason}"
+        else:
+            others = f" and {len(refused) - 1} more of that version" if len(refused) > 1 else ""
+            yield f"  {refused[0].filename}{others}: {reason}"
+        if reason.startswith("no tag") and len(refused) > 1:
+            newest = [refusal.filename for refusal in refused if refusal.version == versions[0]]
+            yield f"    the wheels of {versions[0]} are for {_made_for(newest)}"
+    if len(groups) > _MOST_REFUSALS or len(refusals) > _ENOUGH:
         yield "  and files of older versions"
 
 
@@ -77,11 +87,32 @@ def _refused_versions(finder: Finder, project: NormalizedName, needs: Sequence[N
             groups.append((words, []))
         groups[-1][1].append(version)
     for words, versions in groups[:_MOST_GROUPS]:
-        shown = ", ".join(map(str, versions[:_MOST_VERSIONS]))
-        more = f" and {len(versions) - _MOST_VERSIONS} older" if len(versions) > _MOST_VERSIONS else ""
-        yield f"  {project} {shown}{more}: excluded by {words}"
+        yield f"  {project} {_newest(versions)}: excluded by {words}"
     if len(groups) > _MOST_GROUPS:
         yield f"  and {sum(len(versions) for _, versions in groups[_MOST_GROUPS:])} older versions"
+
+
+def _made_for(wheels: Sequence[str]) -> str:
+    """The interpreters and platforms in the names of *wheels*."""
+    parts = [name.removesuffix(".whl").split("-")[-3:] for name in wheels]
+    pythons = dict.fromkeys(tag for python, _, _ in parts for tag in python.split("."))
+    platforms = dict.fromkeys(tag for _, _, platform in parts for tag in platform.split("."))
+    return f"{_some(sorted(pythons, key=_natural))} on {_some(sorted(platforms))}"
+
+
+def _natural(tag: str) -> tuple[str, int]:
+    """Sorts cp39 before cp310."""
+    name = tag.rstrip("0123456789")
+    return name, int(tag[len(name) :] or 0)
+
+
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:_MOST_TAGS]) + (", …" if len(words) > _MOST_TAGS else "")
+
+
+def _newest(versions: Sequence[Version | str]) -> str:
+    shown = ", ".join(map(str, versions[:_MOST_VERSIONS]))
+    return shown + (f" and {len(versions) - _MOST_VERSIONS} older" if len(versions) > _MOST_VERSIONS else "")
 
 
 def tried(helps: Sequence[str]) -> str:
@@ -106,25 +137,34 @@ def summed_up(failures: Mapping[str, ResolutionError], *, resolved: int) -> Reso
     return ResolutionError("\n".join(dict.fromkeys(map(str, failures.values()))), hint=told)
 
 
-def hint(finder: Finder, project: NormalizedName, needs: Iterable[Need]) -> str:
-    """The next thing to try, as far as the refusals tell, where no trial has found one."""
-    needs = list(needs)
-    status = finder.status(project)
-    if status is not None and status.status == "quarantined":
-        return f"An index quarantines what may be malware: find out why before you take {project} from anywhere else."
-    if not finder.versions(project):
-        return "Check the name and the index (--index-url); a private project needs the index that has it."
+def remedy(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> str:
+    """What the newest release says that everybody would accept, were its metadata to be had; empty where there is none.
+
+    It comes before what was tried: nobody tries what runs a package's code.
+    """
     for version in finder.versions(project):
         fault = finder.fault(project, version)
         if fault is not None and fault.hint and all(need.accepts(version) for need in needs):
             return fault.hint
+    return ""
+
+
+def hint(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> str:
+    """The next thing to try, as far as the refusals tell; empty where they don't."""
+    status = finder.status(project)
+    if status is not None and status.status == "quarantined":
+        return f"An index quarantines what may be malware: find out why before you take {project} from anywhere else."
+    if not finder.versions(project):
+        return "Check the name and the index (airgap config shows it); a private project needs the index that has it."
     reasons = {refusal.reason.partition(":")[0] for refusal in islice(finder.refusals(project, needs), _ENOUGH)}
     if any(reason.startswith("sdists are excluded") for reason in reasons):
         return f"Allow its sdist (drop --only-binary for {project}), or pick a version that has a wheel for the target."
     if any(reason.startswith("its digest") for reason in reasons):
         return "Lock again: the index offers other files than the lock names."
+    if reasons and all(reason.startswith("requires Python") for reason in reasons):
+        return "Drop the target, or give it a Python that the newest or an older version takes."
     if any(reason.startswith("no tag") for reason in reasons):
         return "Pick a version that has a wheel for the target, or drop the target."
     if any(reason.startswith("yanked") for reason in reasons):
         return f"Pin {project} with == to take a yanked release."
-    return "Relax one of the lines above, or drop the target."
+    return ""

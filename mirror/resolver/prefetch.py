@@ -8,7 +8,7 @@ asks them again and decides for itself, and an error here is met there again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from threading import Lock
@@ -18,8 +18,9 @@ from packaging.utils import NormalizedName
 
 from mirror.errors import AirgapError
 from mirror.models import File
-from mirror.resolver.candidates import Candidate, Finder, Need
+from mirror.resolver.candidates import Finder
 from mirror.resolver.dependencies import Markers, dependencies
+from mirror.resolver.needs import Candidate, Need
 from mirror.resolver.protocols import MetadataSource
 
 # How many candidates to read ahead at the first rejection, twice as many at the second, fourth, … up to the largest.
@@ -28,10 +29,14 @@ _LARGEST_BATCH = 32
 
 
 class Prefetcher:
-    """A pool of *workers* threads that reads ahead, none for not at all; use it as a context manager."""
+    """A pool of *workers* threads that reads ahead, none for not at all; use it as a context manager.
 
-    def __init__(self, metadata: MetadataSource, *, workers: int) -> None:
+    *pinned* is called with each file that the user's own line pins exactly: whatever the search finds, it is that one.
+    """
+
+    def __init__(self, metadata: MetadataSource, *, workers: int, pinned: Callable[[File], None]) -> None:
         self._metadata = metadata
+        self._pinned = pinned
         self._pool = ThreadPoolExecutor(workers or 1, thread_name_prefix="prefetch")
         self._lock = Lock()
         self._walked: set[tuple[str, NormalizedName, NormalizedName | None]] = set()
@@ -62,6 +67,8 @@ class Prefetcher:
             # An sdist's metadata costs the whole sdist: the resolver may not want it in the end.
             if candidate is None or self._closed or not candidate.file.is_wheel:
                 return
+            if need.is_exact and need.parent is None:
+                self._pinned(candidate.file)
             for further in dependencies(candidate, self._metadata.read(candidate.file), markers):
                 self.walk(finder, markers, further)
         except (AirgapError, RuntimeError):  # RuntimeError: the pool was shut down meanwhile

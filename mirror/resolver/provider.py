@@ -10,8 +10,9 @@ from packaging.utils import NormalizedName
 from resolvelib import AbstractProvider, BaseReporter
 
 from mirror.errors import MetadataError
-from mirror.resolver.candidates import Candidate, Finder, Matches, Need
+from mirror.resolver.candidates import Finder, Matches
 from mirror.resolver.dependencies import Markers, dependencies, unsatisfiable
+from mirror.resolver.needs import Candidate, Need
 from mirror.resolver.prefetch import Prefetcher
 from mirror.resolver.protocols import MetadataSource
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
 from packaging.version import Version
-from resolvelib import BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
+from resolvelib import BaseReporter, ResolutionImpossible, ResolutionTooDeep
 from resolvelib import ResolutionError as NoResolution
 
 from mirror.errors import AirgapError, ResolutionError
@@ -28,20 +28,25 @@ from mirror.models import (
     TargetPlan,
     silent,
 )
-from mirror.resolver.advice import Change, Clash, advise
-from mirror.resolver.candidates import Candidate, Catalog, Finder, Need, Rules
+from mirror.resolver.advice import LEAVING_OUT, Change, Clash, advise
+from mirror.resolver.candidates import Finder, Rules
 from mirror.resolver.dependencies import Markers, dependencies, implied_build_requires, misses_extra, root_needs
 from mirror.resolver.differences import Outcome, differences
-from mirror.resolver.explain import Asked, conflict, hint, summed_up, tried
+from mirror.resolver.explain import Asked, conflict, hint, remedy, summed_up, tried
 from mirror.resolver.extras import extra_files
+from mirror.resolver.needs import Candidate, Need
 from mirror.resolver.prefetch import Prefetcher
 from mirror.resolver.protocols import Index, MetadataSource
 from mirror.resolver.provider import Key, Provider, SearchReporter
+from mirror.resolver.releases import Catalog
+from mirror.resolver.search import Search
+from mirror.resolver.walk import solves
 
 _MAX_ROUNDS = 200_000
 # What looking for advice may cost: rounds of each trial, and trials of all targets together.
 _TRIAL_ROUNDS = 2_000
 _MOST_TRIALS = 32
+_RELAX = "Relax one of the lines above, or drop the target."
 
 
 class Resolution:
@@ -63,7 +68,7 @@ class Resolution:
         self._wanted = wanted
         self._catalog = Catalog(index)
         self._metadata = metadata
-        self._prefetcher = Prefetcher(metadata, workers=workers)
+        self._prefetcher = Prefetcher(metadata, workers=workers, pinned=pinned)
         self._pinned = pinned
         self._report = report
         self._chosen: dict[NormalizedName, set[Version]] = {}
@@ -153,6 +158,13 @@ class Resolution:
             to_build.extend(pin for pin in build.pins if not pin.file.is_wheel)
         return TargetPlan(search.target, pins, tuple(builds[key] for key in sorted(builds)))
 
+    def holds(self, plan: TargetPlan) -> bool:
+        """Whether the pins of *plan*, wheels all of them, are a solution: the walk that a search would end with."""
+        markers = Markers(plan.target)
+        finder = self.finder(plan.target, _rules(self._wanted, markers, {}))
+        roots = root_needs(self._wanted.requirements, markers)
+        return solves(plan.pins, roots, finder, markers, self._metadata)
+
     def environment(self, target: Target, requires: Sequence[Requirement], origin: str) -> tuple[Pin, ...]:
         """What an environment on *target* holds that is made for *requires* alone; *origin* says who asks, in words."""
         return self._search(target, [RequirementLine(requirement, origin) for requirement in requires]).run()
@@ -161,9 +173,16 @@ class Resolution:
         """Resolve what building *sdist* needs. It has an environment of its own, so it may take other versions."""
         origin = f"building {sdist.project} {sdist.version}"
         lines = tuple(RequirementLine(requirement, origin) for requirement in requires)
+        try:
+            pins = self._search(target, lines).run()
+        except ResolutionError as error:
+            way = "".join(f"\n    {step}" for step in sdist.chain)
+            raise ResolutionError(
+                f"{error}\n  {sdist.file.filename} is there because of{way}", hint=error.hint
+            ) from error
         return tuple(
             Pin(pin.project, pin.version, pin.file, pin.extras, pin.requires, (*sdist.chain, *pin.chain))
-            for pin in self._search(target, lines).run()
+            for pin in pins
         )
 
     def _search(self, target: Target, lines: Sequence[RequirementLine]) -> _Search:
@@ -248,10 +267,9 @@ class _Search:
     def run(self) -> tuple[Pin, ...]:
         provider = Provider(self.finder, self._markers, self._whole.metadata, self._whole.prefetcher)
         reporter = SearchReporter(self._whole.settled, provider.rejected)
-        resolver = Resolver(provider, reporter)
         self.read_ahead()
         try:
-            mapping = resolver.resolve(_pins_first(self._roots), max_rounds=_MAX_ROUNDS).mapping
+            mapping = Search(provider, reporter).resolve(_pins_first(self._roots), max_rounds=_MAX_ROUNDS)
         except ResolutionImpossible as impossible:
             raise self._explained([cause.requirement for cause in impossible.causes], reporter.first) from None
         except ResolutionTooDeep:
@@ -305,11 +323,12 @@ class _Search:
                 speakers.setdefault((need.parent.project, need.parent.extra) if need.parent else need.origin, need)
         asked = [Asked(need, self._path(need.parent, first)) for need in speakers.values()]
         told = conflict(self.finder, project, asked)
-        helps = self._advice(Clash.of(project, list(speakers.values()), first)) if self._own else []
-        plain = hint(self.finder, project, speakers.values())
-        if not self.finder.versions(project):  # to leave a line out is the last thing that its author wants
-            return ResolutionError(told, hint=f"{plain} {tried(helps)}".rstrip())
-        return ResolutionError(told, hint=tried(helps) or plain)
+        voices = list(speakers.values())
+        helps = self._advice(Clash.of(project, voices, first)) if self._own else []
+        leading = remedy(self.finder, project, voices)
+        if not leading and all(words.startswith(LEAVING_OUT) for words in helps):  # what no author of a line wants
+            leading = hint(self.finder, project, voices)
+        return ResolutionError(told, hint=f"{leading} {tried(helps)}".strip() or _RELAX)
 
     def _advice(self, clash: Clash) -> list[str]:
         return advise(self.finder, self._roots, clash, self._try)
@@ -322,9 +341,7 @@ class _Search:
         trial = _Search(self._whole, finder, self._markers, change.roots, own=False)
         provider = Provider(finder, self._markers, self._whole.metadata, self._whole.prefetcher)
         try:
-            mapping = (
-                Resolver(provider, BaseReporter()).resolve(_pins_first(change.roots), max_rounds=_TRIAL_ROUNDS).mapping
-            )
+            mapping = Search(provider, BaseReporter()).resolve(_pins_first(change.roots), max_rounds=_TRIAL_ROUNDS)
             trial._check_readable(mapping)
         except (NoResolution, AirgapError):
             return None

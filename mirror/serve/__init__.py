@@ -5,7 +5,7 @@ This module stays light; what it offers is imported on first use and needs the e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 #: Exists in every home, also before anything was written to it.
 DEFAULT_HOSTED = "pypi-hosted"
 
-_EXTRA = frozenset({"anyio", "python_multipart", "sqlalchemy", "starlette", "uvicorn"})
+_EXTRA = frozenset({"anyio", "prometheus_client", "python_multipart", "sqlalchemy", "starlette", "uvicorn"})
 
 
-def repository_names(home: Path, declared: Mapping[str, Served] | None = None) -> list[str]:
+def repository_names(home: Path, settings: ServeSettings | None = None) -> list[str]:
     """The names of the repositories in *home* that take uploads, sorted. Nothing is created.
 
-    *declared* are those of ``airgap.toml``, here and below.
+    *settings* are those of ``airgap.toml``, here and below.
     """
-    with open_home(home, declared) as opened:
+    with open_home(home, settings) as opened:
         return opened.writable_names()
 
 
-def open_home(home: Path, declared: Mapping[str, Served] | None = None, *, remote: str | None = None) -> Home:
+def open_home(home: Path, settings: ServeSettings | None = None, *, remote: str | None = None) -> Home:
     """Open *home* to look at its repositories or to change them; a context manager."""
     with _extra_needed():
-        from mirror.serve.home import PYPI, Home
-    return Home(home, declared, remote=remote or PYPI)
+        from mirror.serve.home import NO_SETTINGS, PYPI, Home
+    return Home(home, settings or NO_SETTINGS, remote=remote or PYPI)
 
 
 def open_users(home: Path) -> Users:
@@ -50,7 +50,7 @@ def open_users(home: Path) -> Users:
 
 
 def embedded_publisher(
-    home: Path, name: str = DEFAULT_HOSTED, declared: Mapping[str, Served] | None = None
+    home: Path, name: str = DEFAULT_HOSTED, settings: ServeSettings | None = None
 ) -> EmbeddedPublisher:
     """Open the hosted repository *name* in *home* for a push without a server; close it, or use it in a ``with``.
 
@@ -58,7 +58,7 @@ def embedded_publisher(
     """
     with _extra_needed():
         from mirror.serve.publisher import EmbeddedPublisher
-    return EmbeddedPublisher(home, name, declared)
+    return EmbeddedPublisher(open_home(home, settings), name)
 
 
 def running(

@@ -26,8 +26,11 @@ class Access:
         self._anonymous_read = anonymous_read
         self._open_writes = open_writes
 
-    def check(self, request: Request, right: str, repository: str) -> str:
-        """Return who asks, such as ``alice@192.0.2.7``; an HTTPException (401, 403, 429) where it may not be."""
+    def check(self, request: Request, right: str, repository: str, through: Sequence[str] = ()) -> str:
+        """Return who asks, such as ``alice@192.0.2.7``; an HTTPException (401, 403, 429) where it may not be.
+
+        *through* are the members that a group leads to: what is kept from a user by name stays so in a group.
+        """
         address = request.client.host if request.client else "unknown"
         given = _basic(request.headers.get("authorization", ""))
         if not self._users.all():
@@ -65,11 +68,14 @@ class Access:
                 "token's name code is the user and its pass code the password.",
                 _CHALLENGE,
             )
-        if not user.may(right, repository) and not (right == "read" and self._anonymous_read):
-            raise HTTPException(
-                HTTPStatus.FORBIDDEN,
-                f"{user.name} may not {right} in {repository}. An administrator gives rights with airgap user.",
-            )
+        if not (right == "read" and self._anonymous_read):
+            kept = [repository] if not user.may(right, repository) else []
+            kept += [name for name in through if name in user.rights and not user.may(right, name)]
+            if kept:
+                raise HTTPException(
+                    HTTPStatus.FORBIDDEN,
+                    f"{user.name} may not {right} in {kept[0]}. An administrator gives rights with airgap user.",
+                )
         return f"{user.name}@{address}"
 
 
@@ -121,7 +127,12 @@ def _basic(header: str) -> tuple[str, str] | None:
     if scheme.lower() != "basic":
         return None
     try:
-        user, _, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+        given = base64.b64decode(value.strip(), validate=True)
+    except binascii.Error:
         return "", ""
+    try:
+        text = given.decode()
+    except UnicodeDecodeError:  # requests, and so pip and twine, send what Latin-1 has as Latin-1
+        text = given.decode("latin-1")
+    user, _, password = text.partition(":")
     return user, password

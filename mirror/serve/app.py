@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from pathlib import Path
+from itertools import islice
 from typing import TypeVar
 from urllib.parse import quote, unquote
 
 import anyio
 import anyio.to_thread
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, is_normalized_name
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
-    FileResponse,
     HTMLResponse,
     JSONResponse,
     PlainTextResponse,
@@ -31,19 +27,32 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mirror import __version__
-from mirror.errors import AirgapError, NetworkError, StorageError
+from mirror.config.served import Served
+from mirror.errors import AirgapError, HashMismatchError, NetworkError
 from mirror.index import simple
 from mirror.serve import rest, search, web
 from mirror.serve.access import Access, Forwarded
+from mirror.serve.answers import (
+    base_url,
+    explain_error,
+    explain_status,
+    negotiated,
+    page_headers,
+    root_page,
+    unchanged,
+)
+from mirror.serve.body import Body
 from mirror.serve.catalog import CatalogFile
+from mirror.serve.group import GroupRepository
+from mirror.serve.guard import Guard
 from mirror.serve.home import Home
 from mirror.serve.hosted import HostedRepository
-from mirror.serve.repository import Content, Readable, file_path
-from mirror.serve.upload import FORM_LIMIT, RefusedError, UploadForm, too_large
+from mirror.serve.repository import FILE_LIMIT, Content, Readable, file_path
+from mirror.serve.sending import blob_response
+from mirror.serve.upload import FORM_LIMIT, UploadForm, too_large
 from mirror.serve.users import Users
+from mirror.serve.watch import Watch
 
-#: Bytes of one file. PyTorch's largest wheels have some 4 GB.
-FILE_LIMIT = 16 * 1024**3
 #: Seconds between two pieces of an upload.
 UPLOAD_TIMEOUT = 60.0
 
@@ -51,16 +60,6 @@ T = TypeVar("T")
 
 _PIECE = 1024 * 1024
 _THREADS = 200
-_HTML = "text/html"
-_FORMATS = {
-    simple.JSON_TYPE: simple.JSON_TYPE,
-    "application/vnd.pypi.simple.latest+json": simple.JSON_TYPE,
-    simple.HTML_TYPE: simple.HTML_TYPE,
-    "application/vnd.pypi.simple.latest+html": simple.HTML_TYPE,
-    _HTML: _HTML,
-    "text/*": _HTML,
-    "*/*": _HTML,
-}
 
 
 def make_app(
@@ -68,11 +67,14 @@ def make_app(
     *,
     access: Access | None = None,
     trusted_proxies: Sequence[str] = (),
+    metrics: str = "read",
     file_limit: int = FILE_LIMIT,
     upload_timeout: float = UPLOAD_TIMEOUT,
 ) -> ASGIApp:
     """Return the ASGI application that serves *home*. *file_limit* is in bytes, *upload_timeout* in seconds."""
-    handlers = _Handlers(home, access or Access(Users(home.folder / "users.json")), file_limit, upload_timeout)
+    access = access or Access(Users(home.folder / "users.json"))
+    handlers = _Handlers(home, access, file_limit, upload_timeout)
+    watch = Watch(home, access, metrics)
     get = ["GET"]  # Starlette adds HEAD
     repository = "/repository/{repository}"
     packages = repository + "/packages/{project}/{version}/{filename}"
@@ -85,9 +87,10 @@ def make_app(
             Route("/browse/{repository}/{project}/", handlers.project, methods=get),
             Route(api + "/status", handlers.status, methods=get),
             Route(api + "/status/writable", handlers.status, methods=get),
+            Route(api + "/repositories", handlers.repositories, methods=get),
             Route(api + "/components", handlers.components, methods=get),
             Route(api + "/components", handlers.upload_component, methods=["POST"]),
-            Route(api + "/search", handlers.components, methods=get),
+            Route(api + "/search", handlers.search, methods=get),
             Route(api + "/search/assets", handlers.assets, methods=get),
             Route(api + "/assets/{asset}", handlers.delete, methods=["DELETE"]),
             Route(repository, handlers.upload, methods=["POST"]),
@@ -101,9 +104,11 @@ def make_app(
             Route(repository + "/simple/{project}", handlers.page, methods=get),
             Route(repository + "/simple/{project}/", handlers.page, methods=get),
             Route(packages, handlers.file, methods=get),
+            *watch.routes(),
         ],
-        exception_handlers={HTTPException: _explain_status, AirgapError: _explain_error},
+        exception_handlers={HTTPException: explain_status, AirgapError: explain_error},
     )
+    app = Guard(watch.counted(app))
     return Forwarded(app, trusted_proxies) if trusted_proxies else app
 
 
@@ -142,15 +147,21 @@ class _Handlers:
     async def page(self, request: Request) -> Response:
         return await self._in_thread(self._page, request)
 
+    async def repositories(self, request: Request) -> Response:
+        return await self._in_thread(self._repositories, request)
+
     async def components(self, request: Request) -> Response:
         return await self._in_thread(self._listing, request, rest.components)
+
+    async def search(self, request: Request) -> Response:
+        return await self._in_thread(self._listing, request, rest.search)
 
     async def assets(self, request: Request) -> Response:
         return await self._in_thread(self._listing, request, rest.assets)
 
     async def xmlrpc(self, request: Request) -> Response:
         body = bytearray()
-        async for piece in request.stream():
+        async for piece in Body(request, self._upload_timeout):
             body += piece
             if len(body) > search.REQUEST_LIMIT:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "That is no search.")
@@ -158,23 +169,24 @@ class _Handlers:
 
     async def file(self, request: Request) -> Response:
         found = await self._in_thread(self._content, request)
-        etag = f'"{found.sha256}"' if found.sha256 else ""
-        unchanged = _unchanged(request, etag, found.path)
-        if unchanged is not None:
-            return unchanged
-        headers = {"cache-control": "max-age=31536000, immutable", **({"etag": etag} if etag else {})}
+        headers = {"cache-control": "max-age=31536000, immutable"}
+        if found.sha256:
+            headers["etag"] = f'"{found.sha256}"'
+        same = unchanged(request, headers, found.blob)
+        if same is not None:
+            return same
         kind = "application/octet-stream"
-        path = found.path
+        blob = found.blob
         if found.flight is not None:
-            path = await found.flight.begun()
-            if path is None and request.method == "GET" and "range" not in request.headers:
+            blob = await found.flight.begun()
+            if blob is None and request.method == "GET" and "range" not in request.headers:
                 if found.flight.size is not None:
                     headers["content-length"] = str(found.flight.size)
                 return StreamingResponse(found.flight.follow(), media_type=kind, headers=headers)
-            path = path or await found.flight.stored()
-        if path is None:
+            blob = blob or await found.flight.stored()
+        if blob is None:
             return Response(found.data, media_type=kind, headers=headers)
-        return _BlobResponse(path, stat_result=path.stat(), media_type=kind, headers=headers)
+        return blob_response(request, blob, headers)
 
     async def upload(self, request: Request) -> Response:
         return await self._take(request, request.path_params["repository"], "content", _stored)
@@ -183,7 +195,9 @@ class _Handlers:
         name = request.query_params.get("repository", "")
         if not name:
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, "Say ?repository=NAME.")
-        return await self._take(request, name, "pypi.asset", lambda *_: Response(status_code=HTTPStatus.NO_CONTENT))
+        taken = Response(status_code=HTTPStatus.NO_CONTENT)
+        answer = await self._take(request, name, "pypi.asset", lambda *_: taken)
+        return answer if answer is taken else rest.refused(answer)
 
     async def delete(self, request: Request) -> Response:
         await self._in_thread(self._delete, request)
@@ -196,10 +210,7 @@ class _Handlers:
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
     def _front(self, request: Request) -> Response:
-        readable = [served for served in self._home.repositories().values() if self._may_read(request, served.name)]
-        if not readable:
-            self._access.check(request, "read", "*")
-        return HTMLResponse(web.front(readable, _base(request)), headers=dict(web.HEADERS))
+        return HTMLResponse(web.front(self._shown(request), base_url(request)), headers=dict(web.HEADERS))
 
     def _about(self, request: Request) -> Response:
         name = self._readable(request).name
@@ -207,11 +218,14 @@ class _Handlers:
         holders = self._home.holders(name)
         hits: Sequence[search.Hit] = ()
         projects: Sequence[str] = ()
+        count = 0
         if question:
             hits = search.find(self._home.catalog, holders, names=question.split(), summaries=question.split())
         else:
-            projects = sorted({project for holder in holders for project in self._home.catalog.projects(holder)})
-        shown = web.repository(self._home.get(name), _base(request), projects, question, hits)
+            listed = self._home.stored_projects(holders)
+            projects = list(islice(listed, web.MOST_PROJECTS))
+            count = len(projects) + sum(1 for _ in listed)
+        shown = web.repository(self._home.get(name), base_url(request), projects, count, question, hits)
         return HTMLResponse(shown, headers=dict(web.HEADERS))
 
     def _project(self, request: Request) -> Response:
@@ -224,20 +238,27 @@ class _Handlers:
         description = _description(repository, entries)
         return HTMLResponse(web.project(repository.name, project, entries, description), headers=dict(web.HEADERS))
 
+    def _shown(self, request: Request) -> list[Served]:
+        """The repositories that the user may read; who may read none is asked who it is."""
+        readable = [served for served in self._home.repositories().values() if self._may_read(request, served.name)]
+        if not readable:
+            self._access.check(request, "read", "*")
+        return readable
+
     def _may_read(self, request: Request, name: str) -> bool:
         try:
-            self._access.check(request, "read", name)
+            self._check_read(request, name)
         except HTTPException:
             return False
         return True
 
+    def _check_read(self, request: Request, name: str) -> None:
+        # First by itself: which repositories there are is not for everybody.
+        self._access.check(request, "read", name)
+        self._access.check(request, "read", name, self._home.holders(name))
+
     def _root(self, request: Request) -> Response:
-        repository = self._readable(request)
-        kind = _negotiated(request)
-        names = repository.projects()
-        body = simple.render_root_json(names) if kind == simple.JSON_TYPE else simple.render_root_html(names)
-        etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        return _unchanged(request, etag) or _page_response(body, kind, etag)
+        return root_page(request, self._readable(request).projects())
 
     def _page(self, request: Request) -> Response:
         repository = self._readable(request)
@@ -246,40 +267,47 @@ class _Handlers:
         path = f"/repository/{repository.name}/simple/{project}/"
         if request.url.path != path:
             return RedirectResponse(quote(path), HTTPStatus.MOVED_PERMANENTLY)
-        kind = _negotiated(request)
-        page = repository.page(project)
+        kind = negotiated(request)
+        page = repository.page(project, whole="if-none-match" not in request.headers)
         if page is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"{repository.name} has no project {project[:200]}.")
         # The tag is older than the files: a page that is newer than its tag is asked for again, never the other way.
-        etag = f'"{page.tag}-{kind[-4:]}-{__version__}"'
-        response = _unchanged(request, etag)
+        headers = page_headers(f'"{page.tag}-{kind[-4:]}-{__version__}"')
+        response = unchanged(request, headers)
         if response is None:
             render = simple.render_json if kind == simple.JSON_TYPE else simple.render_html
-            response = _page_response(render(project, page.read(), page.status), kind, etag)
+            response = Response(render(project, page.read(), page.status), media_type=kind, headers=headers)
         if page.failed:
             response.headers["x-airgap-failed-members"] = ", ".join(page.failed)
         return response
 
     def _content(self, request: Request) -> Content:
         repository = self._readable(request)
-        place = (request.path_params[name] for name in ("project", "version", "filename"))
-        found = repository.content(*place)
+        project, version, filename = (request.path_params[name] for name in ("project", "version", "filename"))
+        # A name such as ".." would become part of the URL that a proxy asks its remote for.
+        found = repository.content(project, version, filename) if is_normalized_name(project) else None
         if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, f"{repository.name} has no such file.")
         return found
 
     def _listing(self, request: Request, render: Callable[[rest.Query, str], object]) -> Response:
-        query = rest.Query.of(self._home, request.query_params)
-        for name in {query.repository, *query.holders}:
-            if name:
-                self._access.check(request, "read", name)
-        return JSONResponse(render(query, _base(request)))
+        asked = request.query_params.get("repository", "")
+        if asked:
+            self._check_read(request, asked)
+            names = [asked]
+        else:
+            names = [name for name in self._home.names() if self._may_read(request, name)]
+            if not names:
+                self._access.check(request, "read", "*")
+        return JSONResponse(render(rest.Query.of(self._home, request.query_params, names), base_url(request)))
+
+    def _repositories(self, request: Request) -> Response:
+        return JSONResponse(rest.repositories(self._shown(request), base_url(request)))
 
     def _delete(self, request: Request) -> None:
-        repository, filename = rest.asset_of(request.path_params["asset"])
-        actor = self._access.check(request, "admin", repository)
-        self._known(repository)
-        self._home.hosted(repository).remove(filename, actor=actor)
+        name, filename = rest.asset_of(request.path_params["asset"])
+        actor, repository = self._writable(request, name, "admin")
+        repository.remove(filename, actor=actor)
 
     def _xmlrpc(self, request: Request, body: bytes) -> Response:
         name = self._readable(request).name
@@ -288,23 +316,24 @@ class _Handlers:
     async def _take(
         self, request: Request, name: str, part: str, answer: Callable[[Request, str, CatalogFile], Response]
     ) -> Response:
-        pieces = request.stream()
+        body = Body(request, self._upload_timeout)
         try:
-            actor, repository = await self._in_thread(self._writable, request, name)
-            stored = await self._receive(request, pieces, repository, actor, part)
+            actor, repository = await self._in_thread(self._writable, request, name, "write")
+            repository.check_writable()
+            stored = await self._receive(request, body, repository, actor, part)
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except (AirgapError, HTTPException) as error:
             # A client that is still sending would not read the answer: take the rest, within reason, and drop it.
             if not self._declares_too_much(request):
-                await self._drain(pieces)
-            return _explain_error(request, error) if isinstance(error, AirgapError) else _explain_status(request, error)
+                await body.drain(self._file_limit)
+            return explain_error(request, error) if isinstance(error, AirgapError) else explain_status(request, error)
         return answer(request, name, stored)
 
     async def _receive(
         self,
         request: Request,
-        pieces: AsyncGenerator[bytes, None],
+        body: Body,
         repository: HostedRepository,
         actor: str,
         part: str,
@@ -314,31 +343,16 @@ class _Handlers:
         kind = request.headers.get("content-type", "")
         with UploadForm(repository, kind, limit=self._file_limit, actor=actor, part=part) as form:
             gathered = bytearray()
-            try:
-                while True:
-                    with anyio.fail_after(self._upload_timeout):
-                        gathered += await anext(pieces)
-                    if len(gathered) >= _PIECE:
-                        await run_in_threadpool(form.feed, bytes(gathered))
-                        gathered.clear()
-            except StopAsyncIteration:
-                await run_in_threadpool(form.feed, bytes(gathered))
-            except TimeoutError:
-                message = f"Nothing arrived for {self._upload_timeout:g} seconds."
-                raise RefusedError(message, status=HTTPStatus.REQUEST_TIMEOUT) from None
-            return await run_in_threadpool(form.finish if part == "content" else form.finish_component)
+            async for piece in body:
+                gathered += piece
+                if len(gathered) >= _PIECE:
+                    await run_in_threadpool(form.feed, bytes(gathered))
+                    gathered.clear()
+            return await run_in_threadpool(form.finish if part == "content" else form.finish_component, bytes(gathered))
 
     def _declares_too_much(self, request: Request) -> bool:
         declared = request.headers.get("content-length", "")
         return declared.isdecimal() and int(declared) > self._file_limit + FORM_LIMIT
-
-    async def _drain(self, pieces: AsyncGenerator[bytes, None]) -> None:
-        left = self._file_limit
-        with anyio.move_on_after(self._upload_timeout), contextlib.suppress(ClientDisconnect):
-            async for piece in pieces:
-                left -= len(piece)
-                if left < 0:
-                    return
 
     def _readable(self, request: Request) -> Readable:
         if self._home.loop in request.headers.get("via", ""):
@@ -348,21 +362,19 @@ class _Handlers:
             )
         name = request.path_params["repository"]
         self._access.check(request, "read", name)
-        self._known(name)
-        return self._home.open(name)
+        repository = self._home.open(name)
+        if isinstance(repository, GroupRepository):
+            self._access.check(request, "read", name, repository.below())
+        return repository
 
-    def _writable(self, request: Request, name: str) -> tuple[str, HostedRepository]:
-        actor = self._access.check(request, "write", name)
-        self._known(name)
+    def _writable(self, request: Request, name: str, right: str) -> tuple[str, HostedRepository]:
+        if "origin" in request.headers:
+            # Browsers always send it with a POST. A page anywhere could make them write to a server on this machine.
+            raise HTTPException(HTTPStatus.FORBIDDEN, "Nothing is taken from web pages. Use twine, uv or airgap.")
+        self._access.check(request, right, name)
         repository = self._home.hosted(name)
-        repository.check_writable()
-        return actor, repository
-
-    def _known(self, name: str) -> None:
-        known = self._home.names()
-        if name not in known:
-            message = f"There is no such repository here. There are: {', '.join(known)}."
-            raise HTTPException(HTTPStatus.NOT_FOUND, message)
+        # A group hands uploads on: who may not write there may not write there through a group either.
+        return self._access.check(request, right, repository.name), repository
 
 
 def _description(repository: Readable, entries: Sequence[simple.PageEntry]) -> str:
@@ -371,9 +383,12 @@ def _description(repository: Readable, entries: Sequence[simple.PageEntry]) -> s
     wheels.sort(key=lambda entry: web.order_of(entry.filename))
     for entry in wheels[-1:]:
         project, version, filename = (unquote(part) for part in entry.url.split("/")[-3:])
-        found = repository.content(project, version, f"{filename}.metadata")
+        try:
+            found = repository.content(project, version, f"{filename}.metadata")
+        except (NetworkError, HashMismatchError):  # a page without a description is better than none
+            return ""
         if found is not None:
-            return web.described(found.path.read_bytes() if found.path else found.data)
+            return web.described(found.blob.data() if found.blob else found.data)
     return ""
 
 
@@ -381,86 +396,5 @@ def _stored(request: Request, name: str, stored: CatalogFile) -> Response:
     path = file_path(stored.project, stored.version, stored.filename)
     return PlainTextResponse(
         f"{stored.filename} is in {name}.\n",
-        headers={"location": f"{_base(request)}/repository/{name}/{path}"},
+        headers={"location": f"{base_url(request)}/repository/{name}/{path}"},
     )
-
-
-class _BlobResponse(FileResponse):
-    """A file with ranges (RFC 9110, 14), read in pieces that keep the threads' overhead small."""
-
-    chunk_size = 512 * 1024
-
-
-def _base(request: Request) -> str:
-    """The URL by which the client reached this server, without a path."""
-    return f"{request.url.scheme}://{request.url.netloc}"
-
-
-def _negotiated(request: Request) -> str:
-    """The index format that the client likes best (PEP 691); HTML where it likes none that there is."""
-    best, liking = _HTML, 0.0
-    for item in request.headers.get("accept", "").split(","):
-        name, *parameters = (part.strip() for part in item.split(";"))
-        kind = _FORMATS.get(name.lower())
-        quality = next((value[2:] for value in parameters if value.startswith("q=")), "1")
-        try:
-            weight = float(quality)
-        except ValueError:
-            weight = 0.0
-        if kind is not None and weight > liking:
-            best, liking = kind, weight
-    return best
-
-
-def _page_response(body: bytes, kind: str, etag: str) -> Response:
-    # no-cache: keep it, but ask every time. An upload is to be seen at once.
-    headers = {"etag": etag, "vary": "accept", "cache-control": "no-cache"}
-    return Response(body, media_type=kind, headers=headers)
-
-
-def _unchanged(request: Request, etag: str, path: Path | None = None) -> Response | None:
-    """304 where the client has this already (RFC 9110, 13), else None."""
-    known = request.headers.get("if-none-match")
-    if known is not None:
-        tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
-        same = etag in tags or "*" in tags
-    else:
-        same = path is not None and _is_older(path, request.headers.get("if-modified-since", ""))
-    return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"etag": etag}) if same else None
-
-
-def _is_older(path: Path, moment: str) -> bool:
-    try:
-        return int(path.stat().st_mtime) <= parsedate_to_datetime(moment).timestamp()
-    except (ValueError, OverflowError):
-        return False
-
-
-def _explain_status(request: Request, error: Exception) -> Response:
-    """What Starlette refuses by itself, with a word about what to do."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    said = error.detail if isinstance(error, HTTPException) else ""
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        said = "Uploads go to /repository/NAME/ by POST; everything else is read by GET."
-    elif said == HTTPStatus(status).phrase:
-        said = f"Nothing is here. {_base(request)}/ lists the repositories."
-    return PlainTextResponse(f"{status} {said}\n", status, headers)
-
-
-def _explain_error(_: Request, error: Exception) -> Response:
-    headers = {}
-    if isinstance(error, RefusedError):
-        status = error.status
-        if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
-            headers["connection"] = "close"  # the rest of the body is not waited for
-    elif isinstance(error, StorageError):
-        status = HTTPStatus.INSUFFICIENT_STORAGE
-    elif isinstance(error, NetworkError):
-        status = HTTPStatus.BAD_GATEWAY
-    elif isinstance(error, AirgapError):
-        status = HTTPStatus.BAD_REQUEST
-    else:
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
-    hint = getattr(error, "hint", "")
-    return PlainTextResponse(f"{int(status)} {error}{f' {hint}' if hint else ''}\n", status, headers)

@@ -1,68 +1,23 @@
-"""The catalog: which repositories there are and which files each one holds, in SQLite."""
+"""The catalog: which repositories there are and which files each one holds."""
 
 from __future__ import annotations
 
 import secrets
-import sqlite3
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.exc import DatabaseError
 
 from mirror.errors import StorageError
+from mirror.serve.databases import Database
+from mirror.serve.tables import files as _files
+from mirror.serve.tables import projects as _projects
+from mirror.serve.tables import repositories as _repositories
 
-_SCHEMA_VERSION = 2
-_BUSY_SECONDS = 60
-_WRITES = "airgap_writes"
+T = TypeVar("T")
 
-_metadata = sa.MetaData()
-
-_repositories = sa.Table(
-    "repositories",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String, nullable=False, unique=True),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("settings", sa.String),
-)
-
-# One row for each project page. ``tag`` is random and new with every change, in the same transaction: an ETag's stuff.
-_projects = sa.Table(
-    "projects",
-    _metadata,
-    sa.Column("repository", sa.ForeignKey("repositories.id"), primary_key=True),
-    sa.Column("project", sa.String, primary_key=True),
-    sa.Column("tag", sa.String, nullable=False),
-    sqlite_with_rowid=False,
-)
-
-_files = sa.Table(
-    "files",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("repository", sa.ForeignKey("repositories.id"), nullable=False),
-    sa.Column("project", sa.String, nullable=False),
-    sa.Column("version", sa.String, nullable=False),
-    sa.Column("filename", sa.String, nullable=False),
-    sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("sha256", sa.String, nullable=False),
-    sa.Column("md5", sa.String, nullable=False),
-    sa.Column("blake2_256", sa.String, nullable=False),
-    sa.Column("metadata_sha256", sa.String),
-    sa.Column("requires_python", sa.String),
-    sa.Column("yanked", sa.String),
-    sa.Column("upload_time", sa.String, nullable=False),
-    sa.Column("summary", sa.String),
-    sa.UniqueConstraint("repository", "filename"),
-    sa.Index("files_of_project", "repository", "project"),
-)
+_BATCH = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,25 +56,19 @@ _FILE_COLUMNS = [_files.c[field.name] for field in fields(CatalogFile)]
 
 
 class Catalog:
-    """One catalog, safe for many threads and processes. The file at *path* is made by the first write.
+    """One catalog, safe for many threads, processes and nodes; *present* says whether a blob is there.
 
-    Raises StorageError where the disk or another process does not let it work.
+    Raises StorageError where the database does not let it work.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._ready = False
-        self._reader = sa.create_engine(
-            sa.URL.create("sqlite+pysqlite", database=str(path)), connect_args={"timeout": _BUSY_SECONDS}
-        )
-        event.listen(self._reader, "connect", _on_connect)
-        event.listen(self._reader, "begin", _on_begin)
-        self._writer = self._reader.execution_options(**{_WRITES: True})
+    def __init__(self, database: Database, present: Callable[[str], bool]) -> None:
+        self._database = database
+        self._present = present
+        self._select = database.select
 
     def close(self) -> None:
         """Close all connections; the next use opens new ones."""
-        self._reader.dispose()
+        self._database.close()
 
     def repositories(self) -> list[Repository]:
         """All repositories, sorted by name."""
@@ -128,12 +77,12 @@ class Catalog:
 
     def create_repository(self, repository: Repository) -> None:
         """Enter *repository* unless one of its name is there."""
-        with self._write() as connection:
-            _repository_id(connection, repository)
+        self._database.write(lambda connection: _repository_id(connection, repository))
 
     def delete_repository(self, name: str) -> bool:
         """Forget the repository *name* and which files it holds; False where it was not there."""
-        with self._write() as connection:
+
+        def delete(connection: sa.Connection) -> bool:
             number = connection.execute(sa.select(_repositories.c.id).where(_repositories.c.name == name)).scalar()
             if number is None:
                 return False
@@ -142,16 +91,32 @@ class Catalog:
             connection.execute(_repositories.delete().where(_repositories.c.id == number))
             return True
 
-    def projects(self, repository: str) -> list[str]:
-        """The projects that *repository* has files of, sorted."""
-        query = _of(repository, sa.select(_projects.c.project), _projects).order_by(_projects.c.project)
-        return [row["project"] for row in self._select(query)]
+        return self._database.write(delete)
+
+    def projects(self, repository: str) -> Iterator[str]:
+        """The projects that *repository* has files of, sorted, read in batches while they are taken."""
+        query = _of(repository, sa.select(_projects.c.project), _projects).order_by(_projects.c.project).limit(_BATCH)
+        last = ""
+        while rows := self._select(query.where(_projects.c.project > last)):
+            for row in rows:
+                yield row["project"]
+            last = rows[-1]["project"]
 
     def tag(self, repository: str, project: str) -> str | None:
         """A text that changes whenever the project's page does; None where there is no such project."""
         query = _of(repository, sa.select(_projects.c.tag), _projects).where(_projects.c.project == project)
         rows = self._select(query)
         return str(rows[0]["tag"]) if rows else None
+
+    def page(self, repository: str, project: str) -> tuple[str, list[CatalogFile]] | None:
+        """What :meth:`tag` and :meth:`files` say, by one query; None where there is no such project."""
+        query = _of(repository, sa.select(_projects.c.tag.label("page_tag"), *_FILE_COLUMNS), _files).join(
+            _projects, (_projects.c.repository == _files.c.repository) & (_projects.c.project == _files.c.project)
+        )
+        rows = self._select(query.where(_files.c.project == project).order_by(_files.c.filename))
+        if not rows:
+            return None
+        return str(rows[0]["page_tag"]), [_file({k: row[k] for k in row if k != "page_tag"}) for row in rows]
 
     def files(self, repository: str, project: str) -> list[CatalogFile]:
         """The files of *project*, sorted by name."""
@@ -165,65 +130,75 @@ class Catalog:
         return _file(rows[0]) if rows else None
 
     def add(self, repository: Repository, file: CatalogFile) -> CatalogFile:
-        """Enter *file*, and *repository* if need be; return the row that is there now.
+        """Enter *file*, whose blobs are there, and *repository* if need be; return the row that is there now.
 
         That is another one where the name was taken meanwhile: nothing is ever replaced.
         """
-        with self._write() as connection:
+        stored = _storable(file)
+        digests = [digest for digest in (file.sha256, file.metadata_sha256) if digest]
+
+        def add(connection: sa.Connection) -> CatalogFile:
             number = _repository_id(connection, repository)
-            known = (
-                connection.execute(
-                    sa.select(*_FILE_COLUMNS).where(_files.c.repository == number, _files.c.filename == file.filename)
-                )
-                .mappings()
-                .first()
-            )
+            this = (_files.c.repository == number) & (_files.c.filename == file.filename)
+            known = connection.execute(sa.select(*_FILE_COLUMNS).where(this)).mappings().first()
             if known is not None:
-                return _file(known)
-            connection.execute(_files.insert().values(repository=number, **asdict(file)))
+                # The very same row: it was committed, and only the answer was lost.
+                return file if _file(known) == stored else _file(known)
+            # A garbage collection removes a blob while it has the digest locked, and only if no row needs it.
+            self._database.lock(connection, digests)
+            for digest in digests:
+                if not self._present(digest):
+                    raise StorageError(
+                        f"The blob {digest} of {file.filename} was removed by a garbage collection just now.",
+                        hint="Upload the file again.",
+                        retryable=True,
+                    )
             _renew_page(connection, number, file.project)
+            connection.execute(_files.insert().values(repository=number, **asdict(stored)))
             return file
+
+        return self._database.write(add)
 
     def remove(self, repository: str, filename: str) -> CatalogFile | None:
         """Take the file called *filename* out and return what it was; None where there was none."""
-        with self._write() as connection:
-            query = _of(repository, sa.select(_files.c.repository, *_FILE_COLUMNS), _files)
-            row = connection.execute(query.where(_files.c.filename == filename)).mappings().first()
-            if row is None:
+
+        def remove(connection: sa.Connection) -> CatalogFile | None:
+            found = _find(connection, repository, filename)
+            if found is None:
                 return None
-            number, file = row["repository"], _file({key: row[key] for key in row if key != "repository"})
-            connection.execute(_files.delete().where(_files.c.repository == number, _files.c.filename == filename))
+            number, file = found
+            this = (_files.c.repository == number) & (_files.c.filename == filename)
+            if not connection.execute(_files.delete().where(this)).rowcount:  # somebody else did it just now
+                return None
             _renew_page(connection, number, file.project)
+            of_page = (_projects.c.repository == number) & (_projects.c.project == file.project)
+            others = sa.select(_files.c.id).where(_files.c.repository == number, _files.c.project == file.project)
+            connection.execute(_projects.delete().where(of_page, ~others.exists()))
             return file
+
+        return self._database.write(remove)
 
     def set_yanked(self, repository: str, filename: str, reason: str | None) -> bool:
         """Yank a file for a *reason* that may be empty, or with None take that back (PEP 592); False: no such file."""
-        with self._write() as connection:
-            query = _of(repository, sa.select(_files.c.repository, _files.c.project), _files)
-            row = connection.execute(query.where(_files.c.filename == filename)).mappings().first()
-            if row is None:
+
+        def set_yanked(connection: sa.Connection) -> bool:
+            found = _find(connection, repository, filename)
+            if found is None:
                 return False
-            this = (_files.c.repository == row["repository"]) & (_files.c.filename == filename)
-            connection.execute(_files.update().where(this).values(yanked=reason))
-            _renew_page(connection, row["repository"], row["project"])
+            number, file = found
+            this = (_files.c.repository == number) & (_files.c.filename == filename)
+            if not connection.execute(_files.update().where(this).values(yanked=_text(reason))).rowcount:
+                return False
+            _renew_page(connection, number, file.project)
             return True
 
-    def listed(
-        self, repositories: Sequence[str], *, after: tuple[str, str, str], limit: int
-    ) -> list[tuple[str, CatalogFile]]:
-        """At most *limit* files with their repositories, by repository, project and name, from behind *after* on."""
-        key = sa.tuple_(_repositories.c.name, _files.c.project, _files.c.filename)
-        query = (
-            sa.select(_repositories.c.name.label("in_repository"), *_FILE_COLUMNS)
-            .join(_repositories, _repositories.c.id == _files.c.repository)
-            .where(_repositories.c.name.in_(list(repositories)), key > sa.tuple_(*map(sa.literal, after)))
-            .order_by(_repositories.c.name, _files.c.project, _files.c.filename)
-            .limit(limit)
-        )
-        return [
-            (row["in_repository"], _file({k: row[k] for k in row if k != "in_repository"}))
-            for row in self._select(query)
-        ]
+        return self._database.write(set_yanked)
+
+    def listed(self, repository: str, *, after: tuple[str, str], limit: int) -> list[CatalogFile]:
+        """At most *limit* files by project and name, from behind the project and name in *after* on."""
+        key = sa.tuple_(_files.c.project, _files.c.filename)
+        query = _of(repository, sa.select(*_FILE_COLUMNS), _files).where(key > sa.tuple_(*map(sa.literal, after)))
+        return [_file(row) for row in self._select(query.order_by(_files.c.project, _files.c.filename).limit(limit))]
 
     def search(
         self, repositories: Sequence[str], *, names: Sequence[str], summaries: Sequence[str], limit: int
@@ -246,66 +221,53 @@ class Catalog:
         sizes = {str(row["metadata_sha256"]): -1 for row in rows if row["metadata_sha256"]}
         return sizes | {str(row["sha256"]): int(row["size"]) for row in rows}
 
-    def _select(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
-        with self._explained():
-            if not self._prepare(create=False):
-                return []
-            with self._reader.connect() as connection:
-                return connection.execute(query).mappings().all()
+    def unless_needed(self, digest: str, work: Callable[[], T]) -> T | None:
+        """Run *work* while no file that needs the blob *digest* can come; None, and it is not run, where one does."""
 
-    @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
-        with self._explained():
-            self._prepare(create=True)
-            with self._writer.begin() as connection:
-                yield connection
+        def run(connection: sa.Connection) -> T | None:
+            self._database.lock(connection, [digest])
+            needed = sa.select(_files.c.id).where((_files.c.sha256 == digest) | (_files.c.metadata_sha256 == digest))
+            return None if connection.execute(needed.limit(1)).first() is not None else work()
 
-    def _prepare(self, *, create: bool) -> bool:
-        """Make the tables where they are missing; False where there is no catalog and none is to be made."""
-        if self._ready:
-            return True
-        with self._lock:
-            if not create and not self._path.exists():
-                return False
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._writer.begin() as connection:
-                version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-                if version > _SCHEMA_VERSION:
-                    raise StorageError(
-                        f"{self._path} has schema version {version}; this airgap knows {_SCHEMA_VERSION}.",
-                        hint="Use the airgap version that wrote it, or a later one.",
-                    )
-                _metadata.create_all(connection)
-                if version == 1:
-                    connection.exec_driver_sql("ALTER TABLE repositories ADD COLUMN settings VARCHAR")
-                    connection.exec_driver_sql("ALTER TABLE files ADD COLUMN summary VARCHAR")
-                connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            self._ready = True
-        return True
+        return self._database.write(run)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, DatabaseError) as error:
-            cause = error.orig if isinstance(error, DatabaseError) else error
-            raise StorageError(
-                f"The catalog {self._path} can't be used: {cause}.",
-                hint="Check the disk's space and permissions, and that the folder is on a local disk.",
-            ) from error
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """How many files each repository that has any holds, and their bytes."""
+        query = (
+            sa.select(_repositories.c.name, sa.func.count().label("files"), sa.func.sum(_files.c.size).label("bytes"))
+            .join(_files, _files.c.repository == _repositories.c.id)
+            .group_by(_repositories.c.name)
+        )
+        return {row["name"]: (int(row["files"]), int(row["bytes"])) for row in self._select(query)}
 
 
 def _file(row: Any) -> CatalogFile:
     return CatalogFile(**row)
 
 
+def _storable(file: CatalogFile) -> CatalogFile:
+    texts = {key: _text(value) for key, value in asdict(file).items() if isinstance(value, str)}
+    return replace(file, **texts)  # type: ignore[arg-type]  # texts, for fields that are texts
+
+
+def _text(value: str | None) -> str | None:
+    """*value* without what no database keeps: a remote's page may say anything."""
+    return value and value.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def _find(connection: sa.Connection, repository: str, filename: str) -> tuple[int, CatalogFile] | None:
+    """The number of the repository, and the file called *filename* in it."""
+    query = _of(repository, sa.select(_files.c.repository, *_FILE_COLUMNS), _files)
+    row = connection.execute(query.where(_files.c.filename == filename)).mappings().first()
+    return None if row is None else (row["repository"], _file({key: row[key] for key in row if key != "repository"}))
+
+
 def _renew_page(connection: sa.Connection, repository: int, project: str) -> None:
-    """Give the project's page a new tag, or forget it where no file is left."""
-    connection.execute(_projects.delete().where(_projects.c.repository == repository, _projects.c.project == project))
-    any_file = sa.select(_files.c.id).where(_files.c.repository == repository, _files.c.project == project).limit(1)
-    if connection.execute(any_file).first() is not None:
-        values = {"repository": repository, "project": project, "tag": secrets.token_hex(8)}
-        connection.execute(_projects.insert().values(**values))
+    """Give the project's page a new tag. Until the transaction ends nobody else can change the page."""
+    this = (_projects.c.repository == repository) & (_projects.c.project == project)
+    tag = secrets.token_hex(8)
+    if not connection.execute(_projects.update().where(this).values(tag=tag)).rowcount:
+        connection.execute(_projects.insert().values(repository=repository, project=project, tag=tag))
 
 
 def _repository_id(connection: sa.Connection, repository: Repository) -> int:
@@ -319,28 +281,3 @@ def _repository_id(connection: sa.Connection, repository: Repository) -> int:
 
 def _of(repository: str, query: sa.Select[Any], table: sa.Table) -> sa.Select[Any]:
     return query.join(_repositories, _repositories.c.id == table.c.repository).where(_repositories.c.name == repository)
-
-
-def _on_connect(connection: Any, _: object) -> None:
-    # The driver's own way of opening transactions is switched off: _on_begin decides which kind it is.
-    connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
-    # An answer to an upload is a promise: with FULL a commit is on the disk before it is given.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:  # noqa: PERF203 - another process switches it just now: no timeout covers that
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
-
-
-def _on_begin(connection: sa.Connection) -> None:
-    # A transaction that reads first and writes later could fail half-way: writers queue up at their beginning.
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

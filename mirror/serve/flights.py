@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import anyio.to_thread
+from starlette.concurrency import iterate_in_threadpool
+
+from mirror.serve.blobs import Blob
 
 T = TypeVar("T")
 
@@ -55,7 +58,7 @@ class Flight:
         self._wake: list[Callable[[], None]] = []
         self._growing: Path | None = None
         self._available = 0
-        self._done: Future[Path] = Future()
+        self._done: Future[Blob] = Future()
 
     def grown(self, path: Path, available: int) -> None:
         """The first *available* bytes can be read at *path*."""
@@ -63,17 +66,17 @@ class Flight:
             self._growing, self._available = path, available
         self._call()
 
-    def landed(self, path: Path) -> None:
-        """The file is complete, checked, and at *path*."""
-        self._done.set_result(path)
+    def landed(self, blob: Blob) -> None:
+        """The file is complete, checked, and this *blob*."""
+        self._done.set_result(blob)
         self._call()
 
     def failed(self, error: BaseException) -> None:
         self._done.set_exception(error)
         self._call()
 
-    async def begun(self) -> Path | None:
-        """Wait for the first bytes, or raise why there are none; where the file is if it is complete already."""
+    async def begun(self) -> Blob | None:
+        """Wait for the first bytes, or raise why there are none; the blob if it is complete already."""
         async with contextlib.aclosing(self._news()) as news:
             async for _ in news:
                 if self._done.done():
@@ -82,8 +85,8 @@ class Flight:
                     break
         return None
 
-    async def stored(self) -> Path:
-        """Wait until the file is complete and return where it is, or raise why it is not."""
+    async def stored(self) -> Blob:
+        """Wait until the file is complete and return it, or raise why it is not."""
         async with contextlib.aclosing(self._news()) as news:
             async for _ in news:
                 if self._done.done():
@@ -100,14 +103,20 @@ class Flight:
                 finished = self._done.done()
                 with self._lock:
                     path, available = self._growing, self._available
-                if finished:
-                    path = self._done.result()
-                elif sys.platform == "win32":
+                blob = self._done.result() if finished else None
+                if blob is not None and file is None:
+                    async for piece in iterate_in_threadpool(blob.read(position, blob.size)):
+                        yield piece
+                    return
+                if blob is None and sys.platform == "win32":
                     continue  # a file that is open there can't get its final name
-                if path is None:
-                    continue
                 if file is None:
-                    file = stack.enter_context(path.open("rb", buffering=0))
+                    try:
+                        file = stack.enter_context(path.open("rb", buffering=0)) if path else None
+                    except FileNotFoundError:  # it has just got its final place
+                        continue
+                if file is None:
+                    continue
                 # One byte stays behind until the digest is known to be right.
                 while finished or position < available - 1:
                     room = _PIECE if finished else min(_PIECE, available - 1 - position)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
 from typing import TypeVar
 
 from mirror.errors import AirgapError, NetworkError
 from mirror.index.simple import PageEntry
-from mirror.serve.repository import LOG, Content, Page, Readable
+from mirror.serve.repository import LOG, Content, Names, Page, Readable
 
 T = TypeVar("T")
 
@@ -26,12 +28,17 @@ class GroupRepository:
     members: Sequence[Readable]
     kind: str = "group"
 
-    def projects(self) -> list[str]:
-        found, _ = self._ask(lambda member: member.projects() or None)
-        return sorted({name for _, names in found for name in names})
+    def below(self) -> list[str]:
+        """The names of all repositories that are read through this one."""
+        found = [member.name for member in self.members]
+        return found + [name for each in self.members if isinstance(each, GroupRepository) for name in each.below()]
 
-    def page(self, project: str) -> Page | None:
-        found, failed = self._ask(lambda member: member.page(project))
+    def projects(self) -> Names:
+        found, _ = self._ask(lambda member: _unless_empty(member.projects()))
+        return Names(lambda: (name for name, _ in groupby(merge(*(names for _, names in found)))))
+
+    def page(self, project: str, *, whole: bool = True) -> Page | None:
+        found, failed = self._ask(lambda member: member.page(project, whole=whole))
         if not found:
             return None
         pages = [page for _, page in found]
@@ -72,6 +79,10 @@ class GroupRepository:
         if not found and failure is not None:
             raise failure
         return found, failed
+
+
+def _unless_empty(names: Iterable[str]) -> Iterable[str] | None:
+    return names if any(True for _ in names) else None
 
 
 def _merged(pages: Sequence[Page]) -> list[PageEntry]:

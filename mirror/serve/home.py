@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mirror.config.served import Served
+from mirror.config.served import Served, ServeSettings
 from mirror.config.serving import read_served
 from mirror.errors import ConfigError
 from mirror.serve import DEFAULT_HOSTED
 from mirror.serve.audit import Audit, local_actor
-from mirror.serve.blobs import Blobs
+from mirror.serve.blobs import Blobs, FolderBlobs
 from mirror.serve.catalog import Catalog, Repository
+from mirror.serve.databases import PostgreSQL, SQLite
 from mirror.serve.group import GroupRepository
 from mirror.serve.hosted import HostedRepository
 from mirror.serve.proxy import Connect, ProxyRepository
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 PYPI = "https://pypi.org/simple/"
 #: Clients of a proxy repeat a request themselves: it is better to tell them soon.
 REMOTE_RETRIES = 2
+NO_SETTINGS = ServeSettings()
 
 
 def default_repositories(remote: str = PYPI) -> dict[str, Served]:
@@ -38,6 +42,16 @@ def default_repositories(remote: str = PYPI) -> dict[str, Served]:
         "pypi-proxy": Served("pypi-proxy", "proxy", remote=remote),
         "pypi-all": Served("pypi-all", "group", members=(DEFAULT_HOSTED, "pypi-proxy"), deploy_to=DEFAULT_HOSTED),
     }
+
+
+class UnknownRepositoryError(ConfigError):
+    """There is no repository of that name; ``known`` are those that there are."""
+
+    def __init__(self, name: str, folder: Path, known: Iterable[str]) -> None:
+        self.known = tuple(known)
+        super().__init__(
+            f"There is no repository {name[:80]!r} in {folder}.", hint=f"There are: {', '.join(self.known)}."
+        )
 
 
 def plain_client(served: Served) -> Client:
@@ -55,26 +69,29 @@ def plain_client(served: Served) -> Client:
 class Home:
     """The repositories of one home. The folder appears with the first write; until then the default ones are empty.
 
-    A repository is what *declared* (``airgap.toml``) says, else what ``airgap repo create`` stored, else a default.
+    A repository is what *settings* (``airgap.toml``) say, else what ``airgap repo create`` stored, else a default.
     """
 
     def __init__(
         self,
         folder: Path,
-        declared: Mapping[str, Served] | None = None,
+        settings: ServeSettings = NO_SETTINGS,
         *,
         remote: str = PYPI,
         connect: Connect = plain_client,
     ) -> None:
         self.folder = folder
-        self.catalog = Catalog(folder / "catalog.sqlite")
-        self.blobs = Blobs(folder / "blobs")
+        self.blobs: Blobs = _blobs(folder, settings.blobs)
+        self.catalog = Catalog(
+            PostgreSQL(settings.catalog) if settings.catalog else SQLite(folder / "catalog.sqlite"), self.blobs.has
+        )
         self.audit = Audit(folder / "audit.log")
-        self.declared = dict(declared or {})
+        self.declared = dict(settings.repositories)
+        #: Told of a proxy's name, what it was asked for (page, file), and where that was (hit, miss, stale).
+        self.observe: Callable[[str, str, str], None] = lambda *_: None
         #: What this server says of itself to remotes; a request that has it went in a circle.
         self.loop = f"airgap-{secrets.token_hex(8)}"
         self._defaults = default_repositories(remote)
-        self._notes = Store(folder / "proxied")
         self._connect = connect
         self._lock = threading.Lock()
         self._proxies: dict[str, tuple[Served, ProxyRepository]] = {}
@@ -117,12 +134,7 @@ class Home:
 
     def get(self, name: str) -> Served:
         """The settings of the repository *name*; ConfigError where there is none."""
-        known = self.repositories()
-        if name not in known:
-            raise ConfigError(
-                f"There is no repository {name[:80]!r} in {self.folder}.", hint=f"There are: {', '.join(known)}."
-            )
-        return known[name]
+        return self._get(name, self.repositories())
 
     def create(self, served: Served) -> None:
         """Store a new repository; ConfigError where one of its name is there or a member is not."""
@@ -147,7 +159,7 @@ class Home:
         groups = [other.name for other in self.repositories().values() if name in other.members]
         if groups:
             raise ConfigError(f"{name} is a member of {', '.join(groups)}.", hint="Change or delete the group first.")
-        if served.kind == "hosted" and not force and self.catalog.projects(name):
+        if served.kind == "hosted" and not force and any(self.catalog.projects(name)):
             raise ConfigError(f"{name} holds files.", hint="Give --force to delete it with all of them.")
         if not self.catalog.delete_repository(name):
             raise ConfigError(f"{name} is one of the default repositories, which are always there.")
@@ -155,16 +167,17 @@ class Home:
 
     def open(self, name: str) -> Readable:
         """The repository *name*, for reading; ConfigError where there is none."""
-        return self._open(name, ())
+        return self._open(name, self.repositories(), ())
 
     def hosted(self, name: str) -> HostedRepository:
         """The hosted repository *name*, or the one that the group *name* deploys to; ConfigError where it is none."""
-        served = self.get(name)
+        known = self.repositories()
+        served = self._get(name, known)
         if served.kind == "group" and served.deploy_to is not None:
-            served = self.get(served.deploy_to)
+            served = self._get(served.deploy_to, known)
         if served.kind == "hosted":
             return HostedRepository(served, self.catalog, self.blobs, self.audit)
-        takers = [other.name for other in self.repositories().values() if other.kind == "hosted"]
+        takers = [other.name for other in known.values() if other.kind == "hosted"]
         raise ConfigError(
             f"{name} is a {served.kind} repository and takes no uploads.",
             hint=f"Upload to a hosted one: {', '.join(takers)}.",
@@ -174,25 +187,41 @@ class Home:
         """The repositories whose files those of *name* are: itself, or the members of a group, in their order."""
         known, found, waiting = self.repositories(), dict[str, None](), [name]
         while waiting:
-            served = known.get(waiting.pop(0)) or self.get(name)
+            served = self._get(waiting.pop(0), known)
             if served.name not in found:
                 found[served.name] = None
                 waiting[:0] = served.members
         return [holder for holder in found if known[holder].kind != "group"]
 
-    def _open(self, name: str, above: tuple[str, ...]) -> Readable:
-        served = self.get(name)
+    def stored_projects(self, holders: Sequence[str]) -> Iterator[str]:
+        """The projects of which *holders* have files here, sorted."""
+        return (name for name, _ in groupby(merge(*(self.catalog.projects(holder) for holder in holders))))
+
+    def _get(self, name: str, known: Mapping[str, Served]) -> Served:
+        if name not in known:
+            raise UnknownRepositoryError(name, self.folder, known)
+        return known[name]
+
+    def _open(self, name: str, all_known: Mapping[str, Served], above: tuple[str, ...]) -> Readable:
+        served = self._get(name, all_known)
         if name in above:
             raise ConfigError(f"The groups {' > '.join([*above, name])} contain each other.")
         if served.kind == "hosted":
             return HostedRepository(served, self.catalog, self.blobs, self.audit)
         if served.kind == "group":
-            return GroupRepository(name, [self._open(member, (*above, name)) for member in served.members])
+            return GroupRepository(name, [self._open(each, all_known, (*above, name)) for each in served.members])
         with self._lock:
             known = self._proxies.get(name)
             if known is None or known[0] != served:
                 proxy = ProxyRepository(
-                    served, self.catalog, self.blobs, self._notes, self.audit, self._connect, self.loop
+                    served,
+                    self.catalog,
+                    self.blobs,
+                    Store(self.folder / "proxied" / name),
+                    self.audit,
+                    self._connect,
+                    self.loop,
+                    lambda what, result: self.observe(name, what, result),
                 )
                 known = self._proxies[name] = served, proxy
             return known[1]
@@ -200,3 +229,11 @@ class Home:
 
 def _stored(row: Repository, folder: Path) -> Served:
     return read_served(row.name, json.loads(row.settings or "{}"), f"the catalog in {folder}", folder=folder)
+
+
+def _blobs(folder: Path, url: str | None) -> Blobs:
+    if url is None:
+        return FolderBlobs(folder / "blobs")
+    from mirror.serve.bucket import BucketBlobs
+
+    return BucketBlobs(url, folder / "incoming")

@@ -19,9 +19,9 @@ from mirror.metadata.sdist import sdist_metadata
 from mirror.metadata.wheel import wheel_metadata
 from mirror.models import Metadata, is_safe_filename
 from mirror.serve.audit import Audit
-from mirror.serve.blobs import Blobs, Incoming
+from mirror.serve.blobs import Blob, Blobs, Incoming
 from mirror.serve.catalog import Catalog, CatalogFile, Repository
-from mirror.serve.repository import Content, Page, entry_of, file_path
+from mirror.serve.repository import Content, Names, Page, file_path, stored_page
 
 _CHUNK = 1024 * 1024
 
@@ -51,9 +51,9 @@ class HostedRepository:
         self._blobs = blobs
         self._audit = audit
 
-    def projects(self) -> list[str]:
+    def projects(self) -> Names:
         """The projects that have files here, sorted."""
-        return self._catalog.projects(self.name)
+        return Names(lambda: self._catalog.projects(self.name))
 
     def tag(self, project: str) -> str | None:
         """A text that changes whenever the page of *project* does; None where there is no such project."""
@@ -67,18 +67,17 @@ class HostedRepository:
         """The file called *filename*, or None."""
         return self._catalog.file(self.name, filename)
 
-    def page(self, project: str) -> Page | None:
+    def page(self, project: str, *, whole: bool = True) -> Page | None:
         """The page of *project*, None where there is none."""
-        tag = self.tag(project)
-        return None if tag is None else Page(tag, lambda: [entry_of(file) for file in self.files(project)])
+        return stored_page(self._catalog, self.name, project, whole=whole)
 
     def content(self, project: str, version: str, filename: str) -> Content | None:
         """The bytes of a file, or with ``.metadata`` behind its name of its metadata."""
         return stored_content(self.file(filename.removesuffix(".metadata")), self._blobs, project, version, filename)
 
-    def blob(self, sha256: str) -> Path:
-        """Where the bytes of a file, or of its metadata, are."""
-        return self._blobs.path(sha256)
+    def blob(self, sha256: str) -> Blob:
+        """The bytes of a file, or of its metadata."""
+        return self._blobs.get(sha256)
 
     def incoming(self, digests: Collection[str] = ()) -> Incoming:
         """Where to write a file that :meth:`admit` shall judge; *digests* are the ones that are claimed."""
@@ -208,7 +207,7 @@ def stored_content(
     if found is None or (project, version) != (found.project, found.version):
         return None
     sha256 = found.metadata_sha256 if filename.endswith(".metadata") else found.sha256
-    return Content(path=blobs.path(sha256), sha256=sha256) if sha256 else None
+    return Content(blob=blobs.get(sha256), sha256=sha256) if sha256 else None
 
 
 def summary(raw: bytes) -> str | None:

@@ -6,8 +6,7 @@ import hashlib
 import json
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -19,18 +18,21 @@ from urllib.parse import quote
 from packaging.utils import canonicalize_name
 
 from mirror.config.served import Served
-from mirror.errors import AirgapError, HashMismatchError, HTTPError, IndexPageError, NetworkError
+from mirror.errors import AirgapError, HashMismatchError, HTTPError, IndexPageError, IntegrityError, NetworkError
+from mirror.index import static
 from mirror.index.simple import ACCEPT, PageEntry, ParsedPage, parse_page, parse_root
 from mirror.metadata.core import parse
 from mirror.metadata.wheel import wheel_metadata
 from mirror.models import File
 from mirror.serve.audit import Audit
-from mirror.serve.blobs import Blobs
+from mirror.serve.blobs import Blob, Blobs
 from mirror.serve.catalog import Catalog, CatalogFile, Repository
 from mirror.serve.flights import Flight, Once
 from mirror.serve.hosted import stored_content, summary
-from mirror.serve.repository import LOG, Content, Page, entry_of, file_path
+from mirror.serve.recent import Recent
+from mirror.serve.repository import FILE_LIMIT, LOG, Content, Names, Page, file_path, stored_page
 from mirror.store import Store
+from mirror.urls import origin
 
 if TYPE_CHECKING:  # importing it costs an HTTP library, which only a repository with a remote needs
     from mirror.net import Client
@@ -44,7 +46,9 @@ PAGE_LIMIT = 256 * 1024 * 1024
 _METADATA_LIMIT = 64 * 1024 * 1024
 #: Seconds for which a remote that did not answer is not asked again.
 _REST = 20.0
-_IN_MEMORY = 256
+#: Bytes of pages as they came, and as much again for what was read of them.
+_IN_MEMORY = 64 * 1024 * 1024
+_OVERHEAD = 1024
 _DOWNLOADS = 16
 _REACH = 1024 * 1024
 
@@ -86,13 +90,21 @@ class ProxyRepository:
 
     A page is asked for again when it is older than ``max_age``, and the old one serves where the remote then fails.
     With ``offline`` only what the catalog has is there. *loop* is a text that no other server sends: a remote that
-    leads back here is found out by it.
+    leads back here is found out by it. *observe* is told what was asked for, and whether it was here.
     """
 
     kind = "proxy"
 
     def __init__(
-        self, served: Served, catalog: Catalog, blobs: Blobs, notes: Store, audit: Audit, connect: Connect, loop: str
+        self,
+        served: Served,
+        catalog: Catalog,
+        blobs: Blobs,
+        notes: Store,
+        audit: Audit,
+        connect: Connect,
+        loop: str,
+        observe: Callable[[str, str], None],
     ) -> None:
         self.name = served.name
         self._served = served
@@ -101,13 +113,14 @@ class ProxyRepository:
         self._notes = notes
         self._audit = audit
         self._connect = connect
+        self._observe = observe
         self._via = {"via": f"1.1 {loop}"}
         self._lock = threading.Lock()
         self._opened: Client | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._asking: Once[_Held] = Once()
-        self._memory: OrderedDict[str, _Held] = OrderedDict()
-        self._parsed: OrderedDict[str, ParsedPage] = OrderedDict()
+        self._memory: Recent[_Held] = Recent(_IN_MEMORY)
+        self._parsed: Recent[ParsedPage] = Recent(_IN_MEMORY)
         self._flights: dict[str, Flight] = {}
         self._resting: tuple[float, NetworkError] | None = None
 
@@ -120,21 +133,18 @@ class ProxyRepository:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
 
-    def projects(self) -> list[str]:
+    def projects(self) -> Iterable[str]:
         """The projects that the remote lists; offline those of which a file is here."""
         if self._served.offline:
-            return self._catalog.projects(self.name)
+            return Names(lambda: self._catalog.projects(self.name))
         held = self._held("")
         names = parse_root(held.body, held.kind, held.url) if held.status == 200 else []
         return sorted({canonicalize_name(name) for name in names})
 
-    def page(self, project: str) -> Page | None:
+    def page(self, project: str, *, whole: bool = True) -> Page | None:
         """The remote's page with links that lead here; None where the remote has no such project."""
         if self._served.offline:
-            tag = self._catalog.tag(self.name, project)
-            if tag is None:
-                return None
-            return Page(tag, lambda: [entry_of(file) for file in self._catalog.files(self.name, project)])
+            return stored_page(self._catalog, self.name, project, whole=whole)
         held = self._held(project)
         if held.status != 200:
             return None
@@ -157,8 +167,32 @@ class ProxyRepository:
         if filename.endswith(".metadata"):
             return self._metadata(offered)
         if row is not None and self._blobs.has(row.sha256):
+            self._observe("file", "hit")
             return stored_content(row, self._blobs, project, version, filename)
-        return None if offered is None else Content(flight=self._flight(offered), sha256=offered.hashes.sha256 or "")
+        if offered is None:
+            return None
+        self._observe("file", "miss")
+        return Content(flight=self._flight(offered), sha256=offered.hashes.sha256 or "")
+
+    def forget_unused(self) -> int:
+        """Take out of the catalog what nobody asked for in ``keep_days``; return how many files. Offline: nothing.
+
+        Installers read a page before its files, and a page is noted anew whenever it was older than ``max_age``.
+        """
+        served = self._served
+        if served.keep_days is None or served.offline:
+            return 0
+        before = time.time() - max(served.keep_days * 86400, served.max_age)
+        count = 0
+        for project in self._catalog.projects(self.name):
+            if (self._notes.noted("pages", self._page_url(project)) or 0.0) < before:
+                for file in self._catalog.files(self.name, project):
+                    self._catalog.remove(self.name, file.filename)
+                    self._audit.write(f"proxy:{self.name}", "forget", self.name, file.filename, file.sha256)
+                    count += 1
+        for namespace in ("pages", "metadata"):
+            self._notes.drop_notes(namespace, before)
+        return count
 
     # Pages
 
@@ -166,7 +200,8 @@ class ProxyRepository:
         """The remote's answer for a project, or for its root; where not *fresh*, of any age if there is one here."""
         held = self._memory.get(project) or _Held.read(self._notes.note("pages", self._page_url(project)))
         if held is not None and (not fresh or self._young(held)):
-            self._remember(project, held)
+            self._memory.put(project, held, len(held.body) + _OVERHEAD)
+            self._observe("page", "hit")
             return held
         return self._asking(project, lambda: self._ask(project, held))
 
@@ -202,27 +237,20 @@ class ProxyRepository:
             if known is None or known.status != 200:
                 raise
             LOG.warning("%s: an old page of %s is served: %s", self.name, project or "the root", error)
+            self._notes.set_note("pages", url, known.write())  # so that it counts as asked for
+            self._observe("page", "stale")
             return known
-        self._notes.set_note("pages", url, held.write())
-        self._remember(project, held)
+        self._observe("page", "miss")
+        if held.status == 200 or known is not None:  # names that nobody ever had must not fill the disk
+            self._notes.set_note("pages", url, held.write())
+        self._memory.put(project, held, len(held.body) + _OVERHEAD)
         return held
 
-    def _remember(self, project: str, held: _Held) -> None:
-        with self._lock:
-            self._memory[project] = held
-            self._memory.move_to_end(project)
-            if len(self._memory) > _IN_MEMORY:
-                self._memory.popitem(last=False)
-
     def _parse(self, project: str, held: _Held) -> ParsedPage:
-        with self._lock:
-            parsed = self._parsed.get(f"{project} {held.tag}")
+        parsed = self._parsed.get(f"{project} {held.tag}")
         if parsed is None:
             parsed = parse_page(held.body, held.kind, held.url, project=project, index=self._served.remote)
-            with self._lock:
-                self._parsed[f"{project} {held.tag}"] = parsed
-                if len(self._parsed) > _IN_MEMORY:
-                    self._parsed.popitem(last=False)
+            self._parsed.put(f"{project} {held.tag}", parsed, len(held.body) + _OVERHEAD)
         return parsed
 
     def _page_url(self, project: str) -> str:
@@ -245,10 +273,12 @@ class ProxyRepository:
             file = parsed.file(list(parsed.filenames).index(filename))
         except (ValueError, IndexPageError):
             return None
-        return file if file.version == version else None
+        return file if file.version == version and _is_promised(file, parsed) else None
 
     def _metadata(self, offered: File | None) -> Content | None:
         if offered is None or offered.metadata is None:
+            return None
+        if offered.metadata.strongest is None and origin(offered.url) != origin(self._served.remote):
             return None
         key = f"{self.name} {offered.filename} {offered.hashes.strongest}"
         data = self._notes.note("metadata", key)
@@ -278,23 +308,25 @@ class ProxyRepository:
 
     def _fly(self, file: File, flight: Flight) -> None:
         try:
-            path = self._reach(lambda client: self._download(client, file, flight))
+            blob = self._reach(lambda client: self._download(client, file, flight))
         except BaseException as error:  # noqa: BLE001 - whoever follows must see it
             LOG.warning("%s: %s could not be fetched: %s", self.name, file.filename, error)
             flight.failed(error)
         else:
-            flight.landed(path)
+            flight.landed(blob)
         finally:
             with self._lock:
                 del self._flights[file.filename]
 
-    def _download(self, client: Client, file: File, flight: Flight) -> Path:
+    def _download(self, client: Client, file: File, flight: Flight) -> Blob:
         expected = dict(file.hashes)
         others = {name: hashlib.new(name, usedforsecurity=False) for name in expected if name != "sha256"}
         with self._blobs.incoming(()) as incoming:
             shown = 0
             for chunk in client.download(file.url, size=file.size, headers=self._via):
                 incoming.write(chunk)
+                if incoming.size > FILE_LIMIT:
+                    raise IntegrityError(f"{file.filename}: the remote sent more than {FILE_LIMIT} bytes.")
                 for hasher in others.values():
                     hasher.update(chunk)
                 if incoming.size - shown >= _REACH or not shown:
@@ -325,7 +357,7 @@ class ProxyRepository:
         self._catalog.remove(self.name, file.filename)
         self._catalog.add(Repository(self.name, "proxy"), row)
         self._audit.write(f"proxy:{self.name}", "cache", self.name, file.filename, row.sha256)
-        return self._blobs.path(row.sha256)
+        return self._blobs.get(row.sha256)
 
     # The remote
 
@@ -354,20 +386,19 @@ def _entries(page: ParsedPage) -> Sequence[PageEntry]:
             file = page.file(position)
         except IndexPageError:
             continue  # a link that no installer could take either; ParsedPage.skipped has the reasons
+        if not _is_promised(file, page):
+            continue
         path = file_path(file.project, file.version, file.filename)
-        entries.append(
-            PageEntry(
-                filename=file.filename,
-                url=f"../../{path}",
-                hashes=file.hashes,
-                size=file.size,
-                requires_python=file.requires_python,
-                yanked=file.yanked,
-                upload_time=file.upload_time,
-                metadata=file.metadata,
-            )
-        )
+        entries.append(static.entry_of(file, f"../../{path}"))
     return entries
+
+
+def _is_promised(file: File, page: ParsedPage) -> bool:
+    """Whether a file may be fetched: with a digest from anywhere, without one only from where the page came from.
+
+    A remote could otherwise have this server fetch what only this server can reach, and read it here.
+    """
+    return file.hashes.strongest is not None or origin(file.url) == origin(page.url)
 
 
 def _own_metadata(path: Path, file: File) -> bytes | None:

@@ -4,44 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
-from mirror.config.served import Served
 from mirror.models import Hashes
+from mirror.push.publisher import Upload
 from mirror.serve.audit import local_actor
 from mirror.serve.blobs import DIGESTS
 from mirror.serve.home import Home
 from mirror.serve.hosted import Claims
 
-_CHUNK = 1024 * 1024
-
-
-class FileToAdd(Protocol):
-    """What is read of a push's ``Upload``."""
-
-    @property
-    def filename(self) -> str: ...
-    @property
-    def project(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def hashes(self) -> Hashes: ...
-    @property
-    def path(self) -> Path: ...
-
 
 class EmbeddedPublisher:
-    """Satisfies push's ``Publisher`` for the hosted repository *name* in the folder *home*.
+    """Satisfies push's ``Publisher`` for the hosted repository *name* in *home*, which it closes.
 
     Raises ConfigError where there is no such repository.
     """
 
-    def __init__(self, home: Path, name: str, declared: Mapping[str, Served] | None = None) -> None:
-        self._home = Home(home, declared)
-        self._repository = self._home.hosted(name)
+    def __init__(self, home: Home, name: str) -> None:
+        self._home = home
+        try:
+            self._repository = home.hosted(name)
+        except BaseException:
+            home.close()
+            raise
 
     def __enter__(self) -> EmbeddedPublisher:
         return self
@@ -74,12 +59,12 @@ class EmbeddedPublisher:
         if file is None or file.project != project:
             return None
         sha256 = hashlib.sha256()
-        with self._repository.blob(file.sha256).open("rb", buffering=0) as stream:
-            while chunk := stream.read(_CHUNK):
-                sha256.update(chunk)
+        blob = self._repository.blob(file.sha256)
+        for chunk in blob.read(0, blob.size):
+            sha256.update(chunk)
         return sha256.hexdigest()
 
-    def upload(self, upload: FileToAdd) -> None:
+    def upload(self, upload: Upload) -> None:
         digests = {algorithm: digest for algorithm, digest in upload.hashes if algorithm in DIGESTS}
         self._repository.add(
             upload.path, upload.filename, Claims(upload.project, upload.version, digests), actor=local_actor()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
 from mirror.index.simple import PageEntry
 from mirror.models import Hashes
-from mirror.serve.catalog import CatalogFile
+from mirror.serve.blobs import Blob
+from mirror.serve.catalog import Catalog, CatalogFile
 from mirror.serve.flights import Flight
 
+#: Bytes of one file. PyTorch's largest wheels have some 4 GB.
+FILE_LIMIT = 16 * 1024**3
 #: What an operator should read: a remote that fails, a member that is left out. Standard error by default.
 LOG = logging.getLogger("airgap.serve")
 
@@ -33,12 +35,22 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The bytes of a file or of its metadata: at ``path``, or on their way in ``flight``, or in ``data``."""
+    """The bytes of a file or of its metadata: in a ``blob``, or on their way in ``flight``, or in ``data``."""
 
-    path: Path | None = None
+    blob: Blob | None = None
     sha256: str = ""
     flight: Flight | None = None
     data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names that are read anew each time somebody goes through them, and never held."""
+
+    read: Callable[[], Iterator[str]]
+
+    def __iter__(self) -> Iterator[str]:
+        return self.read()
 
 
 class Readable(Protocol):
@@ -48,12 +60,15 @@ class Readable(Protocol):
     def name(self) -> str: ...
     @property
     def kind(self) -> str: ...
-    def projects(self) -> list[str]:
-        """The projects, sorted."""
+    def projects(self) -> Iterable[str]:
+        """The projects, sorted; they may be gone through more than once."""
         ...
 
-    def page(self, project: str) -> Page | None:
-        """The page of a normalised *project*; None where there is no such project."""
+    def page(self, project: str, *, whole: bool = True) -> Page | None:
+        """The page of a normalised *project*; None where there is no such project.
+
+        Where not *whole*, the tag may be all that is looked at: the entries are looked up when they are read.
+        """
         ...
 
     def content(self, project: str, version: str, filename: str) -> Content | None:
@@ -73,6 +88,15 @@ def entry_of(file: CatalogFile) -> PageEntry:
         upload_time=file.upload_time,
         metadata=Hashes.of({"sha256": file.metadata_sha256}) if file.metadata_sha256 else None,
     )
+
+
+def stored_page(catalog: Catalog, repository: str, project: str, *, whole: bool) -> Page | None:
+    """The page of a project whose files are all in the catalog: tag and files by one query, unless not *whole*."""
+    if whole:
+        found = catalog.page(repository, project)
+        return None if found is None else Page(found[0], lambda: [entry_of(file) for file in found[1]])
+    tag = catalog.tag(repository, project)
+    return None if tag is None else Page(tag, lambda: [entry_of(file) for file in catalog.files(repository, project)])
 
 
 def file_path(project: str, version: str, filename: str) -> str:

@@ -6,12 +6,14 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
 
 from packaging.utils import canonicalize_name
+from starlette.responses import JSONResponse, Response
 
+from mirror.config.served import Served
 from mirror.errors import ConfigError
 from mirror.serve.catalog import Catalog, CatalogFile
 from mirror.serve.home import Home
@@ -39,20 +41,18 @@ class Query:
     sha256: str
 
     @classmethod
-    def of(cls, home: Home, parameters: Mapping[str, str]) -> Query:
-        """Read a request's parameters; a ConfigError says what is wrong with them."""
+    def of(cls, home: Home, parameters: Mapping[str, str], names: Iterable[str]) -> Query:
+        """Read a request's parameters, for the repositories *names*; a ConfigError says what is wrong with them."""
         unknown = sorted(set(parameters) - _KNOWN)
         if unknown:
             raise ConfigError(f"{unknown[0][:80]!r} is not known here.", hint=f"Known: {', '.join(sorted(_KNOWN))}.")
-        repository = parameters.get("repository", "")
-        names = [repository] if repository else home.names()
         holders = [holder for name in names for holder in home.holders(name)]
         if parameters.get("format", "pypi") != "pypi":
             holders = []
         name = parameters.get("name", "")
         return cls(
             catalog=home.catalog,
-            repository=repository,
+            repository=parameters.get("repository", ""),
             holders=tuple(dict.fromkeys(holders)),
             after=_place(parameters.get("continuationToken", "")),
             name=name if "*" in name else canonicalize_name(name),
@@ -63,17 +63,43 @@ class Query:
 
     def files(self) -> Iterator[tuple[str, CatalogFile]]:
         """The files that fit, read as they are taken."""
-        after = self.after
-        while batch := self.catalog.listed(self.holders, after=after, limit=_BATCH):
-            for repository, file in batch:
-                after = repository, file.project, file.filename
-                if self._fits(file):
-                    yield repository, file
+        begun, *rest = self.after
+        for repository in sorted(self.holders):
+            if repository < begun:
+                continue
+            after = (rest[0], rest[1]) if repository == begun else ("", "")
+            while batch := self.catalog.listed(repository, after=after, limit=_BATCH):
+                for file in batch:
+                    if self._fits(file):
+                        yield repository, file
+                after = batch[-1].project, batch[-1].filename
 
     def _fits(self, file: CatalogFile) -> bool:
         pairs = (self.name, file.project), (self.version, file.version), (self.sha256, file.sha256)
         exact = all(not wanted or fnmatchcase(found, wanted) for wanted, found in pairs)
         return exact and (not self.words or fnmatchcase(file.project, f"*{self.words.lower()}*"))
+
+
+def repositories(served: Iterable[Served], base: str) -> object:
+    """The repositories, each with its kind and what else Nexus says of it. *base* is the server's URL."""
+    return [
+        {
+            "name": each.name,
+            "format": "pypi",
+            "type": each.kind,
+            "url": f"{base}/repository/{each.name}",
+            "attributes": _attributes(each),
+        }
+        for each in served
+    ]
+
+
+def _attributes(served: Served) -> object:
+    if served.kind == "proxy":
+        return {"proxy": {"remoteUrl": served.remote}}
+    if served.kind == "group":
+        return {"group": {"memberNames": list(served.members), "writableMember": served.deploy_to}}
+    return {}
 
 
 def components(query: Query, base: str) -> object:
@@ -92,8 +118,14 @@ def components(query: Query, base: str) -> object:
     return _page(items, None)
 
 
+def search(query: Query, base: str) -> object:
+    """A page of components, each in the repository that holds it, also where a group was asked."""
+    return components(replace(query, repository=""), base)
+
+
 def assets(query: Query, base: str) -> object:
-    """A page of assets: files."""
+    """A page of assets, files, each in the repository that holds it."""
+    query = replace(query, repository="")
     items: list[object] = []
     last: Place = _START
     for repository, file in query.files():
@@ -102,6 +134,13 @@ def assets(query: Query, base: str) -> object:
         items.append(_asset(query, base, repository, file))
         last = repository, file.project, file.filename
     return _page(items, None)
+
+
+def refused(answer: Response) -> Response:
+    """An answer in words, as Nexus words a refused upload: what it calls validation errors."""
+    message = bytes(answer.body).decode().removeprefix(f"{answer.status_code} ").strip()
+    headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+    return JSONResponse([{"id": "*", "message": message}], answer.status_code, headers)
 
 
 def _page(items: list[object], last: Place | None) -> object:

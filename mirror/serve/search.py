@@ -14,6 +14,7 @@ from mirror.serve.catalog import Catalog
 #: Bytes.
 REQUEST_LIMIT = 64 * 1024
 _MOST_HITS = 100
+_MOST_WORDS = 20
 _MOST_FILES = 20_000
 
 
@@ -44,7 +45,7 @@ def answer(body: bytes, catalog: Catalog, repositories: Sequence[str]) -> bytes:
     """Answer one XML-RPC call; what is not ``search`` with names and summaries gets a fault."""
     try:
         names, summaries = _wanted(body)
-    except (ValueError, TypeError, ExpatError, xmlrpc.client.Error, LookupError) as error:
+    except (ValueError, TypeError, ArithmeticError, ExpatError, xmlrpc.client.Error, LookupError) as error:
         return xmlrpc.client.dumps(xmlrpc.client.Fault(1, f"{error}"), methodresponse=True).encode()
     hits = find(catalog, repositories, names=names, summaries=summaries)
     found = [
@@ -56,8 +57,8 @@ def answer(body: bytes, catalog: Catalog, repositories: Sequence[str]) -> bytes:
 
 def _wanted(body: bytes) -> tuple[list[str], list[str]]:
     """Which names and which summaries a call asks for."""
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
-        raise ValueError("no document types here")
+    if b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\0" in body:  # UTF-16 would hide the others
+        raise ValueError("no document types here, and no encoding but UTF-8")
     arguments, method = xmlrpc.client.loads(body)
     if method != "search":
         raise ValueError(f"the only method here is search, not {str(method)[:80]!r}")
@@ -69,4 +70,4 @@ def _wanted(body: bytes) -> tuple[list[str], list[str]]:
 
 def _words(value: object) -> list[str]:
     items = value if isinstance(value, list | tuple) else [value]
-    return [item for item in items if isinstance(item, str) and item]
+    return [item for item in items if isinstance(item, str) and item][:_MOST_WORDS]

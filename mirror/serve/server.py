@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -17,16 +18,21 @@ from starlette.types import ASGIApp
 from mirror.config.served import ServeSettings
 from mirror.errors import StorageError
 from mirror.serve.access import Access
-from mirror.serve.app import FILE_LIMIT, UPLOAD_TIMEOUT, make_app
+from mirror.serve.app import UPLOAD_TIMEOUT, make_app
+from mirror.serve.guard import HEAD_SECONDS, impatient
 from mirror.serve.home import PYPI, Home, plain_client
 from mirror.serve.proxy import Connect
-from mirror.serve.tls import check_certificates
+from mirror.serve.repository import FILE_LIMIT, LOG
 from mirror.serve.users import Users
+from mirror.serve.watch import SHARED_NUMBERS
+from mirror.serve.workers import Link, supervise
 
 #: Seconds that an idle connection is kept: longer than airgap's own client keeps one, so that it is the client who
 #: closes, and no upload meets a connection that is just being closed.
 _KEEP_ALIVE = 75
 _GRACE = 5
+#: For TLS 1.2: what keeps old traffic secret from who steals the key later. TLS 1.3 has nothing else.
+_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +63,34 @@ def serve(
     Port 0 takes a free one. An address that is taken is a StorageError. *remote* is what the default proxy is for,
     *connect* makes the clients of proxies.
     """
-    with _listening(settings) as (listener, url), _opened(home, settings, remote, connect) as opened:
-        opened.blobs.sweep()
+    with _listening(settings) as (listener, url):
+        with _opened(home, settings, remote, connect) as opened:
+            opened.blobs.sweep()
+            if settings.workers == 1:
+                _run(_Server(_config(_app(opened, settings), settings)), listener, lambda: announce(url))
+                return
+        work = partial(_work, home, settings, remote, connect, listener)
+        supervise(settings.workers, work, lambda: announce(url), SHARED_NUMBERS)
+
+
+def _work(
+    home: Path, settings: ServeSettings, remote: str, connect: Connect, listener: socket.socket, link: Link
+) -> None:
+    """Be one of several workers."""
+    with _opened(home, settings, remote, connect) as opened:
         server = _Server(_config(_app(opened, settings), settings))
-        server.when_started = lambda: announce(url)
-        with _signals_end_it():
-            server.run(sockets=[listener])
+
+        def end() -> None:
+            server.should_exit = True
+
+        link.when_gone(end)
+        _run(server, listener, link.ready)
+
+
+def _run(server: _Server, listener: socket.socket, started: Callable[[], None]) -> None:
+    server.when_started = started
+    with _signals_end_it():
+        server.run(sockets=[listener])
 
 
 @contextlib.contextmanager
@@ -108,7 +136,7 @@ def running(
 
 
 def _opened(home: Path, settings: ServeSettings, remote: str, connect: Connect) -> Home:
-    opened = Home(home, settings.repositories, remote=remote, connect=connect)
+    opened = Home(home, settings, remote=remote, connect=connect)
     for name in opened.names():
         opened.open(name)  # a group that contains itself, or a member that is not there, is an error now
     return opened
@@ -127,6 +155,7 @@ def _app(
         home,
         access=access,
         trusted_proxies=settings.trusted_proxies,
+        metrics=settings.metrics,
         file_limit=file_limit,
         upload_timeout=upload_timeout,
     )
@@ -153,6 +182,7 @@ class _Server(uvicorn.Server):
 def _config(app: ASGIApp, settings: ServeSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=impatient(HEAD_SECONDS),
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -161,6 +191,7 @@ def _config(app: ASGIApp, settings: ServeSettings) -> uvicorn.Config:
         proxy_headers=False,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
+        ssl_ciphers=_CIPHERS,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,
     )
@@ -170,7 +201,10 @@ def _config(app: ASGIApp, settings: ServeSettings) -> uvicorn.Config:
 def _listening(settings: ServeSettings) -> Iterator[tuple[socket.socket, str]]:
     host, port = settings.host, settings.port
     if settings.tls_cert is not None:
-        check_certificates(settings.tls_cert, settings.tls_key)
+        from mirror.serve.tls import check_certificates  # brings the HTTP client with it
+
+        for note in check_certificates(settings.tls_cert, settings.tls_key):
+            LOG.warning(note)
     scheme = "http" if settings.tls_cert is None else "https"
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]

@@ -86,8 +86,9 @@ class UploadForm:
         except FormParserError as error:
             raise RefusedError(f"The upload is not a well-formed form: {error}.") from error
 
-    def finish(self) -> CatalogFile:
-        """Judge the whole upload and store it."""
+    def finish(self, chunk: bytes = b"") -> CatalogFile:
+        """Take the last piece, judge the whole upload and store it."""
+        self.feed(chunk)
         if not self._ended:
             raise RefusedError("The upload ended in the middle of the form.", hint="Upload the file again.")
         action = self._fields.get(":action")
@@ -100,8 +101,9 @@ class UploadForm:
             raise RefusedError("The upload does not say name and version.", hint=_HOW)
         return self._admit(Claims(name, version, self._claimed()))
 
-    def finish_component(self) -> CatalogFile:
+    def finish_component(self, chunk: bytes = b"") -> CatalogFile:
         """Judge and store what Nexus's REST API calls a component: a file, and nothing said about it."""
+        self.feed(chunk)
         if not self._ended:
             raise RefusedError("The upload ended in the middle of the form.", hint="Upload the file again.")
         return self._admit(Claims())
@@ -127,9 +129,11 @@ class UploadForm:
         self._value = bytearray()
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._take_room(end - start)
         self._header_name += data[start:end]
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._take_room(end - start)
         self._header_value += data[start:end]
 
     def _on_header_end(self) -> None:
@@ -159,10 +163,13 @@ class UploadForm:
                 raise too_large(self._limit)
             self._incoming.write(piece)
             return
-        self._room -= len(piece)
+        self._take_room(len(piece))
+        self._value += piece
+
+    def _take_room(self, size: int) -> None:
+        self._room -= size
         if self._room < 0:
             raise RefusedError(f"The form's fields are larger than {FORM_LIMIT} bytes.", status=413)
-        self._value += piece
 
     def _on_part_end(self) -> None:
         if not self._is_content:

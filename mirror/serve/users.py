@@ -106,6 +106,8 @@ class Users:
                 return None
         user, known = _find(users, name)
         with self._hashing:
+            with self._lock:  # again: many may have come at once, and waited here
+                self._recent_failures(address)
             right = _matches(password, known or self._nobody)
         with self._lock:
             if user is not None and known is not None and right:

@@ -29,8 +29,10 @@ HEADERS: Mapping[str, str] = {
     "cache-control": "no-cache",
 }
 STYLE_PATH = "/browse/-/style.css"
-_MOST_PROJECTS = 500
+MOST_PROJECTS = 500
 _MOST_FILES = 1000
+#: Characters of a description; rendering much longer ones takes seconds.
+_MOST_RENDERED = 256 * 1024
 
 STYLE = """\
 :root { color-scheme: light dark; --line: #ccc; --soft: #f4f4f4; --dim: #595959; --link: #0b57b0; }
@@ -69,16 +71,18 @@ def front(repositories: Iterable[Served], base: str) -> str:
     return _page("Repositories", f'<h1>Repositories</h1><ul class="plain">{"".join(items)}</ul>')
 
 
-def repository(served: Served, base: str, projects: Sequence[str], question: str, hits: Sequence[Hit]) -> str:
-    """A repository: how to use it, and its projects or what was found for *question*."""
+def repository(
+    served: Served, base: str, projects: Sequence[str], count: int, question: str, hits: Sequence[Hit]
+) -> str:
+    """A repository: how to use it, and the first of its *count* projects or what was found for *question*."""
     if question:
         rows = [_project_line(served.name, hit.name, f"{hit.version} {hit.summary}") for hit in hits]
         heading = f"Found for “{_e(question)}”"
     else:
-        rows = [_project_line(served.name, name, "") for name in projects[:_MOST_PROJECTS]]
-        heading = f"Projects ({len(projects)})"
-        if len(projects) > _MOST_PROJECTS:
-            rows.append(f'<li class="dim">and {len(projects) - _MOST_PROJECTS} more: search for them</li>')
+        rows = [_project_line(served.name, name, "") for name in projects]
+        heading = f"Projects ({count})"
+        if count > len(projects):
+            rows.append(f'<li class="dim">and {count - len(projects)} more: search for them</li>')
     note = '<p class="dim">What was fetched through a proxy is listed here.</p>' if served.kind != "hosted" else ""
     listing = f'<ul class="plain">{"".join(rows)}</ul>' if rows else "<p>Nothing.</p>"
     return _page(
@@ -116,7 +120,11 @@ def described(raw: bytes) -> str:
     if not text or text == "UNKNOWN":
         return ""
     kind = str(message.get("Description-Content-Type", "text/x-rst")).partition(";")[0].strip().lower()
-    rendered = None if kind == "text/plain" else _rendered(text, markdown=kind == "text/markdown")
+    rendered = (
+        None
+        if kind == "text/plain" or len(text) > _MOST_RENDERED
+        else _rendered(text, markdown=kind == "text/markdown")
+    )
     return f"<pre>{_e(text)}</pre>" if rendered is None else rendered
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,11 +11,10 @@ from pathlib import Path
 from mirror import durable
 from mirror.errors import StorageError
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
+#: What the name of a bundle ends with.
+BUNDLE = ".tar.zst"
+#: What the name of a text ends with that says why the file beside it is there.
+REASON = ".reason.txt"
 _NUMBERED = re.compile(r"(\d{6,})\Z")
 
 
@@ -31,21 +28,16 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            if sys.platform == "win32":
-                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                raise StorageError(f"{path}: {error.strerror or error}.") from error
-            raise StorageError(f"Another run of {what} is under way.", hint="Wait for it to end.") from error
+        with explained(path):
+            taken = durable.try_lock(descriptor)
+        if not taken:
+            raise StorageError(f"Another run of {what} is under way.", hint="Wait for it to end.")
         yield
     finally:
         os.close(descriptor)
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Give *path* the content *data*, all of it or none, and durably."""
     with explained(path):
         durable.write_whole(path, data)
@@ -62,11 +54,16 @@ def move(path: Path, folder: Path, reason: str = "") -> Path:
             copies += 1
             target = folder / f"{stem}~{copies}{dot}{ending}"
         if reason:
-            write_whole(target.with_name(f"{target.name}.reason.txt"), f"{reason}\n".encode())
+            write_whole(reason_beside(target), f"{reason}\n".encode())
         path.rename(target)
         durable.sync_folder(folder)
         durable.sync_folder(path.parent)
     return target
+
+
+def reason_beside(path: Path) -> Path:
+    """Where it is written why *path* was put where it is."""
+    return path.with_name(f"{path.name}{REASON}")
 
 
 def numbered(folder: Path, name: str, ending: str) -> list[tuple[int, Path]]:

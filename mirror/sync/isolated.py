@@ -11,12 +11,11 @@ from mirror.bundle import BundleReader
 from mirror.config import SyncSettings
 from mirror.errors import AirgapError, ConflictError, IntegrityError, PushError, StorageError
 from mirror.models import Reporter
-from mirror.ops.push import push_bundle
+from mirror.ops.push import PushOptions, push_verified, unmet_needs
 from mirror.push.publisher import Publisher
-from mirror.push.receipt import Receipt
+from mirror.push.receipt import Receipt, Sign
 from mirror.push.run import UnmetNeedsError
-from mirror.sync.connected import BUNDLE
-from mirror.sync.files import drop, explained, move, numbered, write_whole
+from mirror.sync.files import BUNDLE, drop, explained, move, numbered, reason_beside, write_whole
 from mirror.sync.outcome import Outcome, Say, next_number
 from mirror.sync.receipts import ENDING, SealedReceipt
 from mirror.sync.state import IsolatedState, has_settled, load_state, save_state
@@ -31,9 +30,10 @@ def run_isolated(
     *,
     report: Reporter,
     say: Say,
+    sign: Sign = dict,
     dry_run: bool = False,
 ) -> Outcome:
-    """One round; *folder* holds the state and is locked by the caller.
+    """One round, its receipts *sign*ed; *folder* holds the state and is locked by the caller.
 
     What is wrong with one bundle does not stop the others; a repository that can't be reached does, and is raised.
     """
@@ -41,7 +41,7 @@ def run_isolated(
     if inbox is None or not inbox.is_dir():
         raise StorageError(f"The inbox {inbox} is not there.", hint="Is the medium mounted?")
     found = numbered(inbox, settings.name, BUNDLE)
-    work = _Work(settings, inbox, folder, load_state(folder, IsolatedState), report, say)
+    work = _Work(settings, inbox, folder, load_state(folder, IsolatedState), report, say, sign)
     if dry_run:
         for _, path in found:
             work.look(path)
@@ -61,10 +61,12 @@ class _Work:
     state: IsolatedState
     report: Reporter
     say: Say
+    sign: Sign
     pushed: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     waiting: dict[str, tuple[str, ...]] = field(default_factory=dict)
     quarantined: list[str] = field(default_factory=list)
+    in_part: int = 0
     failure: AirgapError | None = None
 
     def push_all(self, found: list[tuple[int, Path]], publisher: Publisher) -> None:
@@ -99,37 +101,62 @@ class _Work:
             self.unfinished.append(path.name)
             self.say("warning", f"{path.name} can't be used: {error}")
         else:
-            self.say("info", f"{path.name}: carries {len(manifest.carried)} of {len(manifest.files)} files; would push")
+            names = [name or identity for identity, name in manifest.since.items()]
+            needs = f", builds on {', '.join(names)}" if names else ""
+            self.say(
+                "info",
+                f"{path.name}: carries {len(manifest.carried)} of {len(manifest.files)} files{needs}; would push",
+            )
 
     def _push(self, number: int, path: Path, publisher: Publisher) -> bool:
         """Whether the bundle is done with: pushed, or in quarantine."""
         draft = self.folder / "draft.receipt.json"
         drop([draft])
+        options = PushOptions(skip_conflicts=self.settings.on_conflict == "skip", receipt=draft)
+        identity = ""
         try:
-            push_bundle(path, publisher, receipt=draft, report=self.report)
+            with BundleReader(path) as reader:
+                identity = reader.manifest.identity
+                if identity in self.state.refused:  # it waits: as long as it must, it need not be read once more
+                    needs = unmet_needs(reader, publisher, report=self.report)
+                    if needs:
+                        self.waiting[path.name] = tuple(name or carrier for carrier, name in needs.items())
+                        self.say("warning", f"{path.name} still waits for {', '.join(self.waiting[path.name])}")
+                        return False
+                push_verified(reader, publisher, options, report=self.report)
         except IntegrityError as error:
             return self._damaged(path, error)
         except UnmetNeedsError as error:
-            self._wait(path, error, draft)
+            self._wait(path, identity, error, draft)
             return False
         except ConflictError as error:
             self._send(draft)
             self.failure = self.failure or error
-            self._quarantine(path, str(error))
-            return True
-        except PushError as error:
+            if options.skip_conflicts:
+                self._done(number, path, f"{error} {error.hint}")
+            else:
+                save_state(self.folder, self.state)
+                self._quarantine(path, f"{error} {error.hint}")
+        except PushError as error:  # not to be tried again in this round
             self.say("warning", f"{path.name}: {error}")
             self.unfinished.append(path.name)
             self.failure = self.failure or error
-            return True  # not to be tried again in this round
-        self._send(draft)
+        else:
+            self._send(draft)
+            self._done(number, path)
+            self.say("info", f"{path.name}: pushed and read back, identity {identity}")
+        return True
+
+    def _done(self, number: int, path: Path, left_alone: str = "") -> None:
+        """Put away what was pushed; *left_alone* says which files were not, and why."""
         self.state.number = max(self.state.number, number)
         self.state.seen.pop(path.name, None)
         save_state(self.folder, self.state)
-        move(path, self.inbox / "done")
+        move(path, self.inbox / "done", left_alone)
         self.pushed.append(path.name.removesuffix(BUNDLE))
-        self.say("info", f"{path.name}: pushed and read back")
-        return True
+        if left_alone:
+            self.in_part += 1
+            self.say("warning", f"{path.name}: pushed in part: {left_alone}")
 
     def _damaged(self, path: Path, error: IntegrityError) -> bool:
         if has_settled(self.state.seen, path, self.settings.settle):
@@ -142,9 +169,8 @@ class _Work:
         save_state(self.folder, self.state)
         return True
 
-    def _wait(self, path: Path, error: UnmetNeedsError, draft: Path) -> None:
-        self.waiting[path.name] = tuple(name or identity for identity, name in error.bundles)
-        identity = _identity(path)
+    def _wait(self, path: Path, identity: str, error: UnmetNeedsError, draft: Path) -> None:
+        self.waiting[path.name] = tuple(name or carrier for carrier, name in error.bundles)
         if identity not in self.state.refused:
             self._send(draft)
             self.state.refused = [*self.state.refused, identity][-100:]
@@ -163,7 +189,7 @@ class _Work:
         stem = f"{self.settings.name}-{self.settings.site}"
         serial = next_number(self.settings.outbox, stem, ENDING, self.state.serial)
         sealed = SealedReceipt(self.settings.name, self.settings.site, serial, receipt)
-        write_whole(self.settings.outbox / f"{stem}-{serial:06}{ENDING}", sealed.to_bytes())
+        write_whole(self.settings.outbox / f"{stem}-{serial:06}{ENDING}", sealed.to_bytes(self.sign))
         self.state.serial = serial
         drop([draft])
 
@@ -185,7 +211,8 @@ class _Work:
         keep = self.settings.keep
         done = numbered(self.inbox / "done", self.settings.name, BUNDLE)
         receipts = numbered(self.settings.outbox, f"{self.settings.name}-{self.settings.site}", ENDING)
-        drop(path for _, path in [*done[:-keep], *receipts[:-keep]])
+        old = [path for _, path in [*done[:-keep], *receipts[:-keep]]]
+        drop([*old, *map(reason_beside, old)])
         names = {path.name for _, path in numbered(self.inbox, self.settings.name, BUNDLE)}
         self.state.seen = {name: sighting for name, sighting in self.state.seen.items() if name in names}
         save_state(self.folder, self.state)
@@ -193,6 +220,7 @@ class _Work:
     def outcome(self, *, dry_run: bool) -> Outcome:
         """The round in one value."""
         parts = [f"pushed {len(self.pushed)}"] if self.pushed else []
+        parts += [f"{self.in_part} of them in part"] if self.in_part else []
         parts += [f"{len(self.waiting)} waiting for others"] if self.waiting else []
         parts += [f"{len(self.unfinished)} not complete"] if self.unfinished else []
         parts += [f"{len(self.quarantined)} into quarantine"] if self.quarantined else []
@@ -208,8 +236,3 @@ class _Work:
             quarantined=tuple(self.quarantined),
             dry_run=dry_run,
         )
-
-
-def _identity(path: Path) -> str:
-    with BundleReader(path) as reader:
-        return reader.manifest.identity

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mirror.sync.files import numbered
+from mirror.sync.files import REASON, numbered
 from mirror.sync.state import read_json, write_json
 
 #: Takes a line for the log: ``info`` or ``warning``, and the text.
@@ -66,7 +66,7 @@ def quarantine_of(inbox: Path | None) -> list[str]:
     folder = inbox / "quarantine" if inbox else None
     if folder is None or not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".reason.txt"))
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(REASON))
 
 
 def next_number(folder: Path, name: str, ending: str, *known: int) -> int:

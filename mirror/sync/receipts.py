@@ -1,26 +1,32 @@
 """Receipts on their way back: sealed on the isolated side, opened and added up on the connected one.
 
 A sealed receipt is a receipt of ``push`` with four more fields: ``sync`` and ``site`` say whose it is, ``serial``
-counts up on the site, ``seal`` is the SHA-256 of all the rest, so that a damaged one confirms nothing.
+counts up on the site, and ``seal``, which comes last, is the SHA-256 of the file with zeros in its place: a damaged one
+confirms nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from mirror.bundle import Since
-from mirror.errors import BundleError
-from mirror.push.receipt import Receipt, State
-from mirror.sync.files import explained
-from mirror.sync.state import read_json, write_json
+from mirror.bundle import BundledFile, Since
+from mirror.errors import BundleError, StorageError
+from mirror.push.receipt import Receipt, Sign, State
+from mirror.signing import verify
+from mirror.sync.files import explained, write_whole
 
 ENDING = ".receipt.json"
+_SAID = ".jsonl"
 _THERE = (State.UPLOADED, State.PRESENT)
+_SEAL = re.compile(rb'"seal": "([0-9a-f]{64})"\n}\n\Z')
+_NO_SEAL = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,103 +38,156 @@ class SealedReceipt:
     serial: int
     receipt: Receipt
 
-    def to_bytes(self) -> bytes:
-        """The receipt as it crosses the gap."""
-        document = json.loads(self.receipt.to_json())
+    def to_bytes(self, sign: Sign = dict) -> bytes:
+        """The receipt as it crosses the gap, *sign*ed."""
+        document = self.receipt.document()
         document |= {"sync": self.sync, "site": self.site, "serial": self.serial}
-        document["seal"] = _seal(document)
-        return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+        document = {**sign(document), "seal": _NO_SEAL}
+        data = (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+        seal = hashlib.sha256(data).hexdigest()
+        return data.removesuffix(f'{_NO_SEAL}"\n}}\n'.encode()) + f'{seal}"\n}}\n'.encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SealedReceipt:
         """Open a receipt; a BundleError where it is damaged or none."""
+        found = _SEAL.search(data, len(data) - 80)
+        if found is None:
+            raise BundleError("Not a receipt of a sync: it does not end with a seal.")
+        digest = hashlib.sha256(memoryview(data)[: found.start(1)])
+        digest.update(_NO_SEAL.encode())
+        digest.update(memoryview(data)[found.end(1) :])
+        if digest.hexdigest().encode() != found[1]:
+            raise BundleError("The receipt is damaged: its seal is another.")
         try:
             document = json.loads(data)
-            seal = document.pop("seal")
-            if seal != _seal(document):
-                raise BundleError("The receipt is damaged: its seal is another.")
             return cls(
-                str(document["sync"]),
-                str(document["site"]),
-                int(document["serial"]),
-                Receipt.from_json(json.dumps(document)),
+                str(document["sync"]), str(document["site"]), int(document["serial"]), Receipt.from_document(document)
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"Not a receipt of a sync: {error!r}.") from error
 
 
-def read_sealed(path: Path) -> SealedReceipt:
-    """Open the receipt at *path*."""
+def read_sealed(path: Path, trusted: Mapping[str, Path] = {}) -> SealedReceipt:
+    """Open the receipt at *path*; where there are *trusted* keys, a BundleError unless its site's has signed it."""
     with explained(path):
         data = path.read_bytes()
-    return SealedReceipt.from_bytes(data)
+    sealed = SealedReceipt.from_bytes(data)
+    if trusted:
+        if sealed.site not in trusted:
+            raise BundleError(f"The receipt is of a site whose key is not known here: {sealed.site[:80]!r}.")
+        verify(json.loads(data), trusted[sealed.site])
+    return sealed
 
 
-@dataclass
-class Site:
-    """What a site's receipts say: file name → SHA-256 → (bundle, when, whether it is there).
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a site said last of one file, and when: of receipts, the one that was written later counts.
 
-    ``when`` is the receipt's ``(finished, serial)``: what is known later counts, however the receipts arrive.
+    ``bundle`` is the identity of the bundle that brought it, ``there`` whether the repository has it.
     """
 
-    name: str
-    newest: int = 0
-    files: dict[str, dict[str, tuple[str, tuple[str, int], bool]]] = field(default_factory=dict)
+    filename: str
+    sha256: str
+    bundle: str
+    finished: str
+    serial: int
+    there: bool
+
+    @property
+    def file(self) -> tuple[str, str]:
+        return self.filename, self.sha256
+
+
+class Site:
+    """What a site's receipts say, in a file with a line for each of its files, sorted; it is never held whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._learned: list[list[Said]] = []
+
+    @property
+    def name(self) -> str:
+        return self._path.stem
 
     def learn(self, sealed: SealedReceipt) -> None:
-        """Add what *sealed* says."""
-        self.newest = max(self.newest, sealed.serial)
-        when = sealed.receipt.finished, sealed.serial
-        for file in sealed.receipt.files:
-            known = self.files.setdefault(file.filename, {})
-            before = known.get(file.sha256)
-            if before is None or before[1] <= when:
-                there = file.state in _THERE
-                bundle = before[0] if before and before[2] and there else sealed.receipt.bundle
-                known[file.sha256] = bundle, when, there
+        """Add what *sealed* says; :meth:`save` keeps it."""
+        receipt = sealed.receipt
+        self._learned.append(
+            sorted(
+                (
+                    Said(
+                        file.filename,
+                        file.sha256,
+                        receipt.bundle,
+                        receipt.finished,
+                        sealed.serial,
+                        file.state in _THERE,
+                    )
+                    for file in receipt.files
+                ),
+                key=_file,
+            )
+        )
 
-    def confirmed(self) -> dict[tuple[str, str], str]:
-        """The identity of the bundle by ``(file name, SHA-256)`` of every file that is there."""
-        return {
-            (filename, sha256): bundle
-            for filename, digests in self.files.items()
-            for sha256, (bundle, _, there) in digests.items()
-            if there
-        }
+    def save(self) -> None:
+        """Keep what was learned, all of it or nothing."""
+        fields = Said.__slots__
+        rows = ([getattr(said, field) for field in fields] for said in self.said())
+        write_whole(self._path, (f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows))
+        self._learned.clear()
+
+    def said(self) -> Iterator[Said]:
+        """What is known of every file, sorted by name and SHA-256."""
+        for _, each in groupby(heapq.merge(self._saved(), *self._learned, key=_file), _file):
+            yield _last(each)
+
+    def _saved(self) -> Iterator[Said]:
+        with explained(self._path):
+            if not self._path.exists():
+                return
+            try:
+                with self._path.open("rb") as lines:
+                    for line in lines:
+                        yield Said(*json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise StorageError(
+                    f"{self._path} can't be used: {error}.",
+                    hint="Move it away: what this site has confirmed so far is then carried once more.",
+                ) from error
 
 
 def load_sites(folder: Path) -> dict[str, Site]:
     """Every site that ever sent a receipt."""
-    found: dict[str, Site] = {}
-    for path in sorted((folder / "sites").glob("*.json")):
-        document = read_json(path) or {}
-        files: Mapping[str, Mapping[str, Any]] = document.get("files", {})
-        found[path.stem] = Site(
-            path.stem,
-            int(document.get("newest", 0)),
-            {
-                name: {sha256: (bundle, (when[0], when[1]), there) for sha256, (bundle, when, there) in digests.items()}
-                for name, digests in files.items()
-            },
-        )
-    return found
+    return {path.stem: Site(path) for path in sorted((folder / "sites").glob(f"*{_SAID}"))}
 
 
-def save_site(folder: Path, site: Site) -> None:
-    """Remember what *site* said."""
-    write_json(folder / "sites" / f"{site.name}.json", {"newest": site.newest, "files": site.files})
+def new_site(folder: Path, name: str) -> Site:
+    """A site that never sent a receipt."""
+    return Site(folder / "sites" / f"{name}{_SAID}")
 
 
-def common(sites: Mapping[str, Site], wanted: Collection[str], names: Mapping[str, str]) -> Since:
-    """What every site of *wanted* has, or, where none is named, every site that ever sent a receipt."""
+def common(
+    sites: Mapping[str, Site], wanted: Collection[str], files: Iterable[BundledFile], names: Mapping[str, str]
+) -> Since:
+    """What of *files* every site of *wanted* has, or, where none is named, every site that ever sent a receipt."""
     chosen: Iterable[Site | None] = [sites.get(name) for name in wanted] if wanted else list(sites.values())
+    asked = {(file.filename, file.sha256) for file in files}
     carriers: dict[tuple[str, str], str] | None = None
     for site in chosen:
-        confirmed = site.confirmed() if site else {}
-        carriers = confirmed if carriers is None else {key: carriers[key] for key in carriers if key in confirmed}
+        there = {said.file: said.bundle for said in site.said() if said.there and said.file in asked} if site else {}
+        carriers = there if carriers is None else {file: carriers[file] for file in carriers if file in there}
     return Since(carriers or {}, names)
 
 
-def _seal(document: Mapping[str, Any]) -> str:
-    text = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def _file(said: Said) -> tuple[str, str]:
+    return said.file
+
+
+def _last(said: Iterable[Said]) -> Said:
+    """The one that counts; a file that was there already keeps the bundle that brought it."""
+    known, *later = said
+    for each in later:
+        if (known.finished, known.serial) <= (each.finished, each.serial):
+            bundle = known.bundle if known.there and each.there else each.bundle
+            known = replace(each, bundle=bundle)
+    return known

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mirror.config import Config, SyncSettings
 from mirror.errors import AirgapError
 from mirror.models import Reporter, Target
+from mirror.signing import signer
 from mirror.sync.connected import run_connected
 from mirror.sync.files import one_at_a_time
 from mirror.sync.isolated import OpenPublisher, run_isolated
@@ -38,7 +39,10 @@ def run_sync(
                     settings, config, folder, targets, report=report, say=say, full=full, dry_run=dry_run
                 )
             else:
-                outcome = run_isolated(settings, folder, open_publisher, report=report, say=say, dry_run=dry_run)
+                sign = signer(config.receipts.sign_key)
+                outcome = run_isolated(
+                    settings, folder, open_publisher, report=report, say=say, sign=sign, dry_run=dry_run
+                )
         except AirgapError as error:
             hint = f" {error.hint}" if error.hint else ""
             say("warning", f"{error}{hint}")

@@ -6,7 +6,7 @@
     state.json               the numbers, see :class:`ConnectedState` and :class:`IsolatedState`
     status.json              for monitoring
     manifests/000007.json    connected: what each bundle in the outbox names
-    sites/SITE.json          connected: what the site's receipts say about every file
+    sites/SITE.jsonl         connected: what the site's receipts say about every file
 """
 
 from __future__ import annotations
@@ -35,12 +35,16 @@ class Sighting:
 
 @dataclass
 class Round:
-    """A bundle that was written: its name without ending, its identity, and whether it carries all that it names."""
+    """A bundle that was written: its name without ending, its identity, whether it carries all that it names.
+
+    ``since`` are the identities of the bundles that it builds on.
+    """
 
     number: int
     name: str
     identity: str
     full: bool
+    since: list[str]
 
 
 @dataclass
@@ -152,3 +156,9 @@ def newest_manifests(config: Config) -> list[Path]:
             kept = numbered(folder_of(config, name) / "manifests", "round", ".json")
             found += [path for _, path in kept[-1:]]
     return found
+
+
+def last_manifest(folder: Path, state: ConnectedState) -> Path | None:
+    """The manifest of the last bundle that was written; None before the first."""
+    path = manifest_path(folder, state.number)
+    return path if state.number and path.exists() else None

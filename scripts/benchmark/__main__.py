@@ -17,13 +17,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 from measure import MIB, Medians, Results, medians, run, table
+from push import SERVERS, make_many, push_round
+from push import peers as push_peers
 from resolve import Pages, describe, peers, resolve_round
 from resolve import prepare as prepare_pages
-from servers import airgap_serve, delayed, find_nginx, nginx, pypiserver, sink
+from serve import PEERS as SERVE_PEERS
+from serve import describe as describe_serving
+from serve import prepare as prepare_wheels
+from serve import serve_round
+from servers import airgap_serve, delayed, find_nginx, nginx
 from static_index import write_index
-from tools import AIRGAP, PIP, TWINE, Machine, clean, cpython, say
+from tools import AIRGAP, PIP, Machine, clean, cpython, say
 
 SETS = {"web": "web.txt", "science": "science.txt", "services": "services.in", "bench": "bench.in"}
+MADE = "many"
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
@@ -47,15 +54,21 @@ class Mirror:
 def main() -> None:
     options = parse()
     folder = options.folder.absolute()
-    requirements = Path("lockfiles/examples", SETS[options.set]).absolute()
+    requirements = Path("lockfiles/examples", SETS.get(options.set, "")).absolute()
     work = folder / "run"
     shutil.rmtree(work, ignore_errors=True)
     program = find_nginx()
     if options.only == "resolve":
         resolving(options, folder / "resolve", program, work)
         return
+    if options.only == "serve":
+        serving(options, folder / "serve", work)
+        return
     mirror = Mirror(requirements, machines(options.targets), folder / f"{options.set}-{options.targets}")
-    prepare(mirror)
+    if options.set == MADE:
+        prepare_made(mirror)
+    else:
+        prepare(mirror)
     write_index(mirror.root, with_json=options.json_index)
     results = Results()
     bundle_size = 0
@@ -69,8 +82,19 @@ def main() -> None:
     if options.only != "pack":
         for number in range(options.runs):
             say(f"push, run {number + 1} of {options.runs}")
-            push_round(mirror, options.latency, work / "push", results)
+            push_round(mirror.bundle, options.servers, options.latency, work / "push", results)
     report(options, mirror, program, bundle_size, {job: medians(samples) for job, samples in results.samples.items()})
+    shutil.rmtree(work)
+
+
+def serving(options: argparse.Namespace, wheels: Path, work: Path) -> None:
+    prepare_wheels(wheels)
+    results = Results()
+    for number in range(options.runs):
+        say(f"serve, run {number + 1} of {options.runs}")
+        serve_round(wheels, work / "serve", results)
+    describe_serving(wheels, options.runs)
+    table({job: medians(samples) for job, samples in results.samples.items()}, SERVE_PEERS)
     shutil.rmtree(work)
 
 
@@ -93,7 +117,12 @@ def resolving(options: argparse.Namespace, folder: Path, program: str | None, wo
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     add = parser.add_argument
-    add("--set", choices=SETS, default="web", help="requirements in lockfiles/examples (default: web)")
+    add(
+        "--set",
+        choices=(*SETS, MADE),
+        default="web",
+        help=f"requirements in lockfiles/examples (default: web); {MADE}: 2,000 small wheels made here, to push only",
+    )
     add("--runs", type=int, default=3, metavar="N", help="runs of each job; medians are shown (default: 3)")
     add(
         "--targets",
@@ -112,8 +141,16 @@ def parse() -> argparse.Namespace:
     add("--json-index", action="store_true", help="PEP 691 pages and PEP 658 metadata besides HTML")
     add(
         "--only",
-        choices=("pack", "push", "resolve"),
-        help="one half; or, by itself, resolving bench.in beside uv and pip, for 1 and 20 targets (takes minutes)",
+        choices=("pack", "push", "resolve", "serve"),
+        help="one half; or, by itself, resolving bench.in beside uv and pip, for 1 and 20 targets (takes minutes), or "
+        "uploads to and installs from airgap serve, pypiserver and devpi-server",
+    )
+    add(
+        "--servers",
+        type=lambda text: text.split(","),
+        default=["sink", "pypiserver"],
+        metavar="NAMES",
+        help=f"what to push into, of {','.join(SERVERS)} (default: sink,pypiserver)",
     )
     add("--folder", type=Path, default=Path(".bench"), help="mirror and working files (default: .bench)")
     options = parser.parse_args()
@@ -121,6 +158,10 @@ def parse() -> argparse.Namespace:
         parser.error("--targets 3 compares with pip for Linux targets; it needs Linux")
     if options.only == "resolve" and (options.set, options.targets, options.json_index) != ("web", 1, False):
         parser.error("--only resolve has a set, targets and indexes of its own")
+    if not set(options.servers) <= set(SERVERS):
+        parser.error(f"--servers knows {', '.join(SERVERS)}")
+    if options.set == MADE and options.only != "push":
+        parser.error(f"--set {MADE} is for --only push")
     if options.runs < 1:
         parser.error("--runs must be at least 1")
     return options
@@ -160,6 +201,30 @@ def prepare(mirror: Mirror) -> None:
         subprocess.run(command, check=True)
     shutil.rmtree(mirror.folder / "cache")
     stamp.write_text(digest, "utf-8")
+
+
+def prepare_made(mirror: Mirror) -> None:
+    """Make the wheels and the bundle of them, once."""
+    if mirror.bundle.is_file():
+        return
+    shutil.rmtree(mirror.folder, ignore_errors=True)
+    wheels, wanted = mirror.folder / "wheels", mirror.folder / "many.txt"
+    wanted.write_text("\n".join(make_many(wheels)), "utf-8")
+    command: list[str | Path] = [
+        AIRGAP,
+        "pack",
+        wanted,
+        "--no-index",
+        "--find-links",
+        wheels,
+        "--quiet",
+        "-o",
+        mirror.bundle,
+    ]
+    environ = {**os.environ, "AIRGAP_CACHE": str(mirror.folder / "cache")}
+    subprocess.run(command, env=environ, check=True)
+    subprocess.run([AIRGAP, "unpack", mirror.bundle, mirror.root], env=environ, check=True)
+    shutil.rmtree(mirror.folder / "cache")
 
 
 @contextmanager
@@ -204,46 +269,6 @@ def pack_round(mirror: Mirror, base: str, folder: Path, results: Results) -> int
     return size
 
 
-def push_round(mirror: Mirror, latency: float, folder: Path, results: Results) -> None:
-    """Upload the same files with twine and with airgap, into a sink and into an empty pypiserver."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    environ = clean(
-        folder,
-        AIRGAP_HOME=str(folder / "home"),
-        AIRGAP_CACHE=str(folder / "cache"),
-        TWINE_USERNAME="any",
-        TWINE_PASSWORD="any",
-    )
-    unpacked = folder / "unpacked"
-    subprocess.run([AIRGAP, "unpack", mirror.bundle, unpacked, "--quiet"], env=environ, check=True)
-    files = sorted((unpacked / "packages").glob("*.whl"))
-
-    def twine(port: int) -> list[str | Path]:
-        options = ["--disable-progress-bar", "--repository-url", f"http://127.0.0.1:{port}/"]
-        return [TWINE, "upload", "--non-interactive", *options, *files]
-
-    def push(port: int) -> list[str | Path]:
-        return [AIRGAP, "push", mirror.bundle, "--repo", f"http://127.0.0.1:{port}/", "--quiet"]
-
-    with sink(latency) as port:
-        results.add("twine, sink", run(twine(port), environ))
-    with sink(latency) as port:
-        results.add("push, sink", run(push(port), environ))
-        results.add("again, sink", run(push(port), environ))
-    with pypiserver(folder / "twine") as port, delayed(port, latency) as near:
-        results.add("twine upload", run(twine(near), environ))
-    with pypiserver(folder / "airgap") as port, delayed(port, latency) as near:
-        results.add("push", run(push(near), environ))
-        results.add("push again", run(push(near), environ))
-    for server in ("twine", "airgap"):
-        there = {path.name for path in (folder / server).iterdir()}
-        missing = {path.name for path in files} - there
-        if missing:
-            sys.exit(f"bench: {server} left out {', '.join(sorted(missing))}")
-    shutil.rmtree(folder)
-
-
 def report(
     options: argparse.Namespace, mirror: Mirror, program: str | None, bundle_size: int, found: dict[str, Medians]
 ) -> None:
@@ -253,15 +278,18 @@ def report(
     size = f"{len(wheels)} wheels, {sum(wheels) / MIB:.0f} MiB"
     print(f"set {options.set}, {options.targets} target(s), {size} on the mirror")
     print(
-        f"mirror: {'nginx' if program else 'airgap serve'}, {index}; uploads into a sink and into pypiserver; {delay}"
+        f"mirror: {'nginx' if program else 'airgap serve'}, {index}; uploads into {', '.join(options.servers)}; {delay}"
     )
-    tools = ", ".join(f"{name} {version(name)}" for name in ("pip", "twine", "pypiserver"))
+    tools = ", ".join(f"{name} {version(name)}" for name in ("pip", "twine", "uv", "pypiserver", "devpi-server"))
     print(f"CPython {platform.python_version()}, {os.cpu_count()} CPUs, {tools}; medians of {options.runs} run(s)")
     if bundle_size:
         print(f"bundle: {bundle_size / MIB:.1f} MiB")
-    peers = {"pack, cold": ("pip download",), "pack again": ("pack, cold",), "floor": ("pip download",)}
-    peers |= {"push": ("twine upload",), "push again": ("push",)}
-    peers |= {"push, sink": ("twine, sink",), "again, sink": ("push, sink",)}
+    peers: dict[str, tuple[str, ...]] = {
+        "pack, cold": ("pip download",),
+        "pack again": ("pack, cold",),
+        "floor": ("pip download",),
+    }
+    peers |= push_peers(options.servers)
     table(found, peers)
 
 

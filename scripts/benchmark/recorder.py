@@ -21,7 +21,7 @@ from mirror.config import CredentialStore, load
 from mirror.errors import NotFoundError
 from mirror.metadata.remote import remote_metadata
 from mirror.net import Client
-from mirror.ops.connect import net_settings
+from mirror.ops.access import net_settings
 from mirror.urls import with_slash
 
 ACCEPT = "application/vnd.pypi.simple.v1+html, text/html;q=0.5"

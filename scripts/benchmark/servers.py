@@ -130,3 +130,16 @@ def delayed(port: int, milliseconds: float) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def devpi(folder: Path) -> Iterator[int]:
+    """A devpi-server without a mirror, whose user root has an empty password."""
+    port = free_port()
+    scripts = Path(sysconfig.get_path("scripts"))
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    command = [str(scripts / "devpi-init"), "--serverdir", str(folder / "data"), "--no-root-pypi"]
+    subprocess.run(command, env=environ, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [str(scripts / "devpi-server"), "--serverdir", str(folder / "data"), "--host", "127.0.0.1"]
+    with running([*command, "--port", str(port)], port, environ) as served:
+        yield served

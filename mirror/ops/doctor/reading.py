@@ -1,0 +1,105 @@
+"""What an index offers: its format, digests, metadata, ranges, and its server's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from urllib.parse import urljoin, urlsplit
+
+from mirror.errors import AirgapError, AuthError, IndexPageError, NetworkError, NotFoundError
+from mirror.index.simple import ACCEPT, parse_page, parse_root
+from mirror.models import File
+from mirror.net import Client, Response
+from mirror.ops.doctor.finding import Finding, Level
+from mirror.urls import redact, with_slash, without_credentials
+
+#: A clock that is off by more is told.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+def index(client: Client, url: str) -> Iterator[Finding]:
+    """Check that *url* is a simple index, what it offers, and that files can be fetched."""
+    shown = redact(without_credentials(url))
+    try:
+        answer = client.get(with_slash(url), headers={"accept": ACCEPT}, limit=2**26)
+    except NetworkError as error:
+        yield _unread(shown, error)
+        return
+    yield from _clock(answer)
+    kind = answer.headers.get("content-type", "")
+    try:
+        names = parse_root(answer.body, kind, answer.url)
+    except IndexPageError as error:
+        yield Finding("index", Level.PROBLEM, str(error), _index_remedy(shown))
+        return
+    if "/simple" not in urlsplit(answer.url).path and "simple" in names:
+        yield Finding("index", Level.PROBLEM, f"{shown} is not a simple index.", _index_remedy(shown))
+        return
+    form = "JSON (PEP 691)" if "json" in kind else "HTML (PEP 503)"
+    yield Finding("index", Level.FINE, f"{shown} is an index in {form} with {len(names)} projects.")
+    for name in names[:1]:
+        yield from _project(client, urljoin(with_slash(answer.url), f"{name}/"), name, shown)
+
+
+def _unread(shown: str, error: NetworkError) -> Finding:
+    if isinstance(error, AuthError):
+        return Finding("credentials", Level.PROBLEM, str(error), error.hint)
+    if isinstance(error, NotFoundError):
+        return Finding("index", Level.PROBLEM, str(error), _index_remedy(shown))
+    return Finding("index", Level.PROBLEM, str(error), error.hint)
+
+
+def _index_remedy(shown: str) -> str:
+    if urlsplit(shown).path.rstrip("/").endswith("/simple"):
+        return "Check the repository's name in the URL."
+    return f"An index URL usually ends in /simple/: try {with_slash(shown)}simple/"
+
+
+def _clock(answer: Response) -> Iterator[Finding]:
+    try:
+        there = parsedate_to_datetime(answer.headers["date"])
+    except (KeyError, ValueError):
+        return
+    off = abs(datetime.now(timezone.utc) - there)
+    if off > CLOCK_TOLERANCE:
+        text = f"This machine's clock and the server's differ by {off.total_seconds() / 60:.0f} minutes."
+        yield Finding("clock", Level.NOTE, text, "Set the clock: certificates and tokens depend on it.")
+    else:
+        yield Finding("clock", Level.FINE, "The clock agrees with the server's.")
+
+
+def _project(client: Client, url: str, name: str, index: str) -> Iterator[Finding]:
+    try:
+        answer = client.get(url, headers={"accept": ACCEPT})
+        page = parse_page(answer.body, answer.headers.get("content-type", ""), answer.url, project=name, index=index)
+        skipped = {filename for filename, _ in page.skipped}
+        files = [page.file(at) for at, filename in enumerate(page.filenames) if filename not in skipped]
+    except AirgapError as error:
+        yield Finding("index", Level.PROBLEM, f"The page of {name} can't be read: {error}", error.hint)
+        return
+    if not files:
+        return
+    file = files[0]
+    if file.hashes.sha256 is None:
+        found = ", ".join(algorithm for algorithm, _ in file.hashes) or "no digest"
+        text = f"The index shows {found} for {file.filename}, not sha256."
+        yield Finding("digests", Level.NOTE, text, "Have the server updated: without sha256, bytes must be fetched.")
+    else:
+        yield Finding("digests", Level.FINE, "The index shows sha256.")
+    offered = any(one.metadata is not None for one in files)
+    text = "offers metadata beside its files (PEP 658)" if offered else "offers no metadata beside its files (PEP 658)"
+    yield Finding("metadata", Level.FINE if offered else Level.NOTE, f"The index {text}.")
+    yield _ranges(client, file)
+
+
+def _ranges(client: Client, file: File) -> Finding:
+    try:
+        status = client.get(file.url, headers={"range": "bytes=0-0"}, limit=2**31).status
+    except NetworkError as error:
+        return Finding("ranges", Level.PROBLEM, f"{file.filename} is listed, but can't be fetched: {error}", error.hint)
+    if status == 206:
+        return Finding("ranges", Level.FINE, "Parts of files can be fetched.")
+    return Finding(
+        "ranges", Level.NOTE, "The server ignores ranges: a broken download starts again from its beginning."
+    )

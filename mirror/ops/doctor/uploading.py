@@ -1,0 +1,88 @@
+"""Who may upload where, and how much at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from mirror.config import CredentialStore
+from mirror.errors import NetworkError
+from mirror.net import Client, Settings, probe
+from mirror.net.auth import basic
+from mirror.net.probe import proxy_for
+from mirror.ops.doctor.finding import Finding, Level
+from mirror.push.knock import MULTIPART, knock
+from mirror.urls import redact, without_credentials
+
+#: Bytes of an upload that is announced to find a limit: wheels of this size exist.
+LARGE_UPLOAD = 3 * 2**30
+
+# A hosted repository answers 400 too, because the upload has no file: then other words.
+_NOT_HOSTED = re.compile(rb"(?i)\b(proxy|group) repositor|takes no uploads|read.only")
+
+
+def upload(client: Client, url: str, settings: Settings, credentials: CredentialStore) -> Iterator[Finding]:
+    """Send an upload without a file: nobody stores it, and only who may upload gets as far as being told so."""
+    shown = redact(without_credentials(url))
+    known = credentials(url)
+    try:
+        answer = knock(client, url)
+    except NetworkError as error:
+        yield Finding("upload", Level.PROBLEM, str(error), error.hint)
+        return
+    if answer.status == 401 and known is None:
+        remedy = "Put them into .pypirc, keyring, or TWINE_USERNAME and TWINE_PASSWORD."
+        yield Finding("credentials", Level.PROBLEM, f"{shown} wants credentials, and none are known.", remedy)
+    elif answer.status == 401:
+        text = f"{shown} does not accept user {known[0] if known else ''} with the password that is known."
+        yield Finding(
+            "credentials", Level.PROBLEM, text, "Renew the password or token; see airgap config for its source."
+        )
+    elif answer.status == 403:
+        text = f"{shown} knows the user, who may not upload there." if known else f"{shown} refuses uploads by anybody."
+        yield Finding("credentials", Level.PROBLEM, text, "Ask for the right to add files (in Nexus: edit and add).")
+    elif (
+        answer.status in (404, 405, 410)
+        or 300 <= answer.status < 400
+        or (answer.status == 400 and _NOT_HOSTED.search(answer.body[:4096]))
+    ):
+        yield Finding("upload", Level.PROBLEM, f"{shown} takes no uploads ({answer.status}).", _upload_remedy(shown))
+    elif not urlsplit(url).path.endswith("/") and answer.status == 400:
+        yield Finding("upload", Level.PROBLEM, f"{shown} refuses uploads (400).", _upload_remedy(shown))
+    elif answer.status in (502, 503, 504):
+        text = f"{shown} can't be used now ({answer.status})."
+        yield Finding("upload", Level.PROBLEM, text, "Ask its administrator; it may be frozen or starting.")
+    else:
+        who = f"user {known[0]}" if known else "anybody"
+        yield Finding("upload", Level.FINE, f"{shown} takes uploads by {who}.")
+        yield from _limit(url, settings, known)
+
+
+def _upload_remedy(shown: str) -> str:
+    path = urlsplit(shown).path
+    for ending in ("/simple/", "/simple"):
+        if path.endswith(ending):
+            return f"That is where an index is read. Uploads usually go to {shown.removesuffix(ending)}/"
+    if not path.endswith("/"):
+        return f"The URL lacks its last slash: {shown}/"
+    return "Give the URL of a hosted repository: a group or a proxy takes no uploads."
+
+
+def _limit(url: str, settings: Settings, known: tuple[str, str] | None) -> Iterator[Finding]:
+    if proxy_for(url, settings) is not None:
+        return
+    headers = {"content-type": MULTIPART}
+    if known is not None:
+        headers["authorization"] = basic(*known)
+    status = probe.announce(without_credentials(url), LARGE_UPLOAD, headers, settings)
+    if status == 413:
+        text = f"An upload of {LARGE_UPLOAD // 2**30} GiB would be refused (413)."
+        yield Finding(
+            "upload size",
+            Level.NOTE,
+            text,
+            "Raise the limit of the proxy before the repository (nginx: client_max_body_size).",
+        )
+    else:
+        yield Finding("upload size", Level.FINE, f"Nobody objects to an upload of {LARGE_UPLOAD // 2**30} GiB.")
