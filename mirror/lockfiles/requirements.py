@@ -137,7 +137,8 @@ class _Reader:
             data = Path(path).read_bytes()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise refuse(f"{path!r} can't be read: {reason}.") from error
+            what = "it" if included is None else repr(path)
+            raise refuse(f"{what} can't be read: {reason}.") from error
         text = decode(data, path)
         if absolute not in self._names:
             self._names[absolute] = unique_name(path, self._names.values())
