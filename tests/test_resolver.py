@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from mirror.errors import MetadataError, ResolutionError
 from mirror.filenames import split_filename
 from mirror.models import Event, File, FormatControl, Metadata, RequirementLine, RequirementSet, Selection
 from mirror.resolver import Resolution
+from mirror.resolver.pages import FilePage
 from mirror.targets import make_target
 
 CASES = [
@@ -26,20 +25,6 @@ CASES = [
     for case in json.loads(path.read_text(encoding="utf-8"))
 ]
 PLATFORMS = {"linux": "manylinux_2_28_x86_64", "windows": "win_amd64", "macos": "macosx_14_0_arm64"}
-
-
-@dataclass(frozen=True)
-class Page:
-    files: tuple[File, ...]
-    index: str = "https://index.test/simple/"
-    status: tuple[str, str] = ("active", "")
-
-    @property
-    def filenames(self) -> Sequence[str]:
-        return [file.filename for file in self.files]
-
-    def file(self, position: int) -> File:
-        return self.files[position]
 
 
 class World:
@@ -88,9 +73,9 @@ class World:
             self._broken[filename] = release["broken"]
         self._build[filename] = tuple(Requirement(text) for text in release.get("build", ()))
 
-    def pages(self, project: NormalizedName) -> tuple[Page, ...]:
+    def pages(self, project: NormalizedName) -> tuple[FilePage, ...]:
         files = self._files.get(project)
-        return (Page(tuple(files)),) if files else ()
+        return (FilePage(tuple(files), "https://index.test/simple/"),) if files else ()
 
     def read(self, file: File) -> Metadata:
         self.reads.add(file.filename)

@@ -105,14 +105,8 @@ def pypiserver(folder: Path) -> Iterator[int]:
 @contextmanager
 def sink(milliseconds: float) -> Iterator[int]:
     """Takes uploads and keeps none; holds every request back by itself, which costs less than :func:`delayed` does."""
-    command = [sys.executable, str(Path(__file__).with_name("sink.py")), str(milliseconds)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-    finally:
-        process.terminate()
-        process.wait()
+    with _beside("sink.py", milliseconds) as port:
+        yield port
 
 
 @contextmanager
@@ -121,8 +115,14 @@ def delayed(port: int, milliseconds: float) -> Iterator[int]:
     if not milliseconds:
         yield port
         return
-    program = str(Path(__file__).with_name("delay.py"))
-    command = [sys.executable, program, str(port), str(milliseconds)]
+    with _beside("delay.py", port, milliseconds) as held_back:
+        yield held_back
+
+
+@contextmanager
+def _beside(program: str, *arguments: float) -> Iterator[int]:
+    """Run a program of this folder, which prints its port as the first line."""
+    command = [sys.executable, str(Path(__file__).with_name(program)), *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
