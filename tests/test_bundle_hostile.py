@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -197,7 +198,10 @@ def test_a_frame_that_hides_behind_another(archive: Archive, tmp_path: Path) -> 
     frames = [(_pack(blob), len(blob)) for blob in blobs]
     hidden = b"".join(part("packages/hidden-1.0.whl", b"x" * 512))
     frames[1] = frames[1][0] + _pack(hidden), frames[1][1]
-    refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 1 is not the one zstd frame")
+    evil = write_frames(tmp_path / "evil.tar.zst", frames)
+    refused(evil, "Frame 1 is not the one zstd frame")
+    with BundleReader(evil) as reader, pytest.raises(BundleError, match="Frame 1 is not the one zstd frame"):
+        reader.check(threading.Event())  # what a push does before its first upload
     frames[1] = frames[1][0][: len(frames[1][0]) - len(_pack(hidden))] + struct.pack("<II", 0x184D2A50, 4) + b"evil", 0
     frames[1] = frames[1][0], len(blobs[1])
     refused(write_frames(tmp_path / "evil.tar.zst", frames), "Frame 1 is not the one zstd frame")
@@ -447,3 +451,12 @@ def test_random_bytes_are_never_more_than_refused(tmp_path_factory: pytest.TempP
     path.write_bytes(data)
     with pytest.raises(BundleError):
         BundleReader(path)
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 18, 1000])
+def test_frames_are_followed_however_they_are_cut(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr("mirror.bundle.reader._DIGEST_CHUNK", piece)
+    with BundleReader(bundle) as reader:
+        reader.check(threading.Event())

@@ -4,7 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from mirror.push.pace import Pace
+from mirror.push.pace import FEW, Pace
 
 
 def test_strain_halves_and_a_round_without_adds_one() -> None:
@@ -73,3 +73,45 @@ def test_a_push_that_stops_ends_the_wait() -> None:
     stop.set()
     with pace.turn():
         pass
+
+
+def test_a_near_repository_begins_with_few() -> None:
+    pace = Pace(16, threading.Event())
+    pace.answered(0.001)
+    with pace.turn():
+        assert pace.limit == FEW
+
+
+def test_a_far_one_begins_with_as_many_as_fit_into_the_wait() -> None:
+    pace = Pace(16, threading.Event())
+    pace.answered(0.5)
+    pace.answered(0.012)
+    with pace.turn():
+        assert pace.limit == 6
+    far = Pace(16, threading.Event())
+    far.answered(0.03)
+    with far.turn():
+        assert far.limit == 15
+
+
+def test_nothing_is_added_while_answers_take_longer_than_they_need() -> None:
+    pace = Pace(16, threading.Event())
+    pace.answered(0.001)
+    with pace.turn():
+        pass
+    for _ in range(10):
+        pace.answered(0.01)
+    for _ in range(100):
+        pace.fine()
+    assert pace.limit == FEW
+    for _ in range(30):
+        pace.answered(0.001)
+    pace.fine()
+    assert pace.limit == FEW + 1
+
+
+def test_no_more_than_were_asked_for_however_far_it_is() -> None:
+    pace = Pace(2, threading.Event())
+    pace.answered(1.0)
+    with pace.turn():
+        assert pace.limit == 2

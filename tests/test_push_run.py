@@ -374,7 +374,7 @@ def test_no_room_to_unpack_stops_the_push(
     source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(IncompletePushError, match="No room for temporary files"):
+    with pytest.raises(StorageError, match="No room for temporary files"):
         run(source, server, client)
     assert not server.received
 

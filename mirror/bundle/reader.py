@@ -58,8 +58,10 @@ _BLOCK_HEADER = 3
 _RUN_LENGTH = 1
 _FRAME_HEADER = 18
 _CHECKSUM = 4
-# Large, because every chunk waits once for whoever runs Python at the moment.
-_DIGEST_CHUNK = 2**21
+# Large, because every chunk waits once for whoever runs Python at the moment; larger ones cost new pages each time.
+_DIGEST_CHUNK = 2**20
+# The same goes for those who unpack, who do it beside others that send.
+_COPY = 2**20
 #: Bytes of windows that all threads of one reader hold together when they decompress for verify, spool and unpack.
 _WINDOWS = 2**26
 # Seconds after which whoever waits for threads looks up: Windows hears Ctrl-C only between two waits.
@@ -202,8 +204,6 @@ class BundleReader(_Archive):
         """
         report(Event("begin", Stage.VERIFY, self.path.name, bytes=self._frames[-1].offset))
         with self._named():
-            for number, frame in enumerate(self._frames[:-1]):
-                _check_header(self._pread, number, frame)
             found = self._digest(stop, report)
             if not stop.is_set():
                 self._check_digest(found)
@@ -318,14 +318,16 @@ class BundleReader(_Archive):
     # Verification
 
     def _digest(self, stop: threading.Event, report: Reporter = silent) -> bytes:
-        """The SHA-256 of everything before the digest frame."""
+        """The SHA-256 of everything before the digest frame, in which every frame must be what the seek table says."""
         end = self._frames[-1].offset
         digest = hashlib.sha256()
+        walk = _Walk(self._frames[:-1])
         for offset in range(0, end, _DIGEST_CHUNK):
             if stop.is_set():
                 break
             data = self._pread(offset, min(_DIGEST_CHUNK, end - offset))
             digest.update(data)
+            walk.feed(data)
             report(Event("advance", Stage.VERIFY, bytes=len(data)))
         return digest.digest()
 
@@ -442,11 +444,9 @@ class _Frames:
         return bool(self._left)
 
     def _open(self, frame: Frame) -> BinaryIO:
-        _check_header(self._pread, self._number, frame)
-        if _frame_size(self._pread, frame) != frame.size:
-            raise BundleError(f"Frame {self._number} is not the one zstd frame that the seek table names.")
+        _check_header(self._pread(frame.offset, min(_FRAME_HEADER, frame.size)), self._number, frame)
         decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-        return decompressor.stream_reader(cast("BinaryIO", _Slice(self._pread, frame)), read_size=2**17)
+        return decompressor.stream_reader(cast("BinaryIO", _Slice(self._pread, frame)), read_size=_COPY)
 
     def _decompress(self, view: memoryview) -> int:
         try:
@@ -599,33 +599,69 @@ def _parameters(header: bytes) -> zstandard.FrameParameters:
     return parameters
 
 
-def _check_header(pread: Callable[[int, int], bytes], number: int, frame: Frame) -> None:
+def _check_header(header: bytes, number: int, frame: Frame) -> None:
     """Raise unless the frame says of itself what the seek table says of it."""
-    parameters = _parameters(pread(frame.offset, min(_FRAME_HEADER, frame.size)))
+    parameters = _parameters(header)
     if parameters.content_size != frame.content or not parameters.has_checksum or parameters.dict_id:
         raise BundleError(f"Frame {number} does not hold the {frame.content} bytes that the seek table names.")
 
 
-def _frame_size(pread: Callable[[int, int], bytes], frame: Frame) -> int:
-    """Return how many compressed bytes the zstd frame at *frame*'s offset takes, or -1 where it leaves its place.
+class _Walk:
+    """Follows the blocks of neighbouring *frames*, whose bytes are fed piece by piece, from the first one's start on.
 
-    Without this a second frame could hide behind the first: tar would unpack it, and who reads by the seek table would
-    never see it.
+    A frame must end where the seek table says. Else a second frame could hide behind it: tar would unpack that, and who
+    reads by the seek table would never see it.
     """
-    position = frame.offset + zstandard.frame_header_size(pread(frame.offset, _FRAME_HEADER))
-    end = frame.offset + frame.size
-    last = False
-    while not last:
-        if position + _BLOCK_HEADER > end:
-            return -1
-        block = int.from_bytes(pread(position, _BLOCK_HEADER), "little")
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self._waiting = iter(enumerate(frames))
+        self._kept = b""
+        self._start = 0  # of the bytes that are kept, in the archive
+        self._at = 0  # of the header that comes next
+        self._frame: Frame | None = None
+        self._number = 0
+        self._open_next()
+
+    def feed(self, data: bytes) -> None:
+        """Raise a BundleError where *data*, which comes next, shows that a frame is not what it should be."""
+        data = self._kept + data
+        end = self._start + len(data)
+        while self._frame is not None:
+            frame, first = self._frame, self._at == self._frame.offset
+            length = min(_FRAME_HEADER, frame.size) if first else _BLOCK_HEADER
+            if self._at + length > end:
+                break
+            position = self._at - self._start
+            header = data[position : position + length]
+            if first:
+                _check_header(header, self._number, frame)
+                self._at += zstandard.frame_header_size(header)
+            else:
+                self._follow(int.from_bytes(header, "little"), frame)
+        keep = max(0, min(self._at, end) - self._start)
+        self._kept = data[keep:]
+        self._start += keep
+
+    def _follow(self, block: int, frame: Frame) -> None:
         last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
-        position += _BLOCK_HEADER + (1 if kind == _RUN_LENGTH else size)
-    return position + _CHECKSUM - frame.offset
+        self._at += _BLOCK_HEADER + (1 if kind == _RUN_LENGTH else size)
+        ends = self._at + _CHECKSUM
+        if ends == frame.offset + frame.size and last:
+            self._at = ends
+            self._open_next()
+        elif last or ends >= frame.offset + frame.size:
+            raise BundleError(f"Frame {self._number} is not the one zstd frame that the seek table names.")
+
+    def _open_next(self) -> None:
+        found = next(self._waiting, None)
+        if found is None:
+            self._frame = None
+        else:
+            self._number, self._frame = found
 
 
 def _copy(stream: VerifiedStream, target: BinaryIO) -> None:
-    buffer = memoryview(bytearray(min(CHUNK, max(stream.entry.size, 1))))
+    buffer = memoryview(bytearray(min(_COPY, max(stream.entry.size, 1))))
     while count := stream.readinto(buffer):
         target.write(buffer[:count])
     stream.drain()

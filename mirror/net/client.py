@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,7 @@ from mirror.errors import AuthError, HTTPError, IntegrityError, NetworkError, No
 from mirror.models import Event, Reporter, Stage, silent
 from mirror.net import tls
 from mirror.net.auth import Credentials, Wallet
+from mirror.net.connections import Connections, Origin, environment_proxy
 from mirror.net.retry import TRANSIENT_STATUS, Transient, Tries, retry_after
 from mirror.urls import origin, redact, without_credentials
 
@@ -24,6 +26,7 @@ MIB = 1024 * 1024
 # httpcore's default of 64 KiB a read costs a fast link a quarter of its speed.
 httpcore.HTTP11Connection.READ_NUM_BYTES = 256 * 1024
 
+_HEADERS = {"accept": "*/*", "accept-encoding": "gzip, deflate", "connection": "keep-alive"}
 _MOST_REDIRECTS = 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SEND_LIMIT = 1 * MIB
@@ -81,7 +84,9 @@ class Client(AbstractContextManager["Client"]):
         self._report = report
         self._trusted = frozenset(host.lower() for host in settings.trusted_hosts)
         self._warned: set[str] = set()
-        self._pools: dict[str, httpx.Client] = {}
+        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._connections = Connections(self._connect, settings.connections)
+        self._timeout = {"connect": settings.timeout, "read": settings.timeout, "write": settings.timeout, "pool": None}
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
@@ -91,10 +96,7 @@ class Client(AbstractContextManager["Client"]):
     def close(self) -> None:
         """Close every connection and end every wait for another try."""
         self._closed.set()
-        with self._lock:
-            for pool in self._pools.values():
-                pool.close()
-            self._pools.clear()
+        self._connections.close()
 
     def get(
         self,
@@ -272,52 +274,60 @@ class Client(AbstractContextManager["Client"]):
     ) -> Iterator[httpx.Response]:
         """One request; whatever goes wrong until its body is read becomes one of this project's errors."""
         shown, place = redact(url), origin_of(url)
+        # What httpx.Client would add to a transport, cookies and authentication flows among it, costs as much again as
+        # the request, and nothing here wants it.
+        connection = self._connection(place)
         try:
-            pool = self._pool(place)
-            request = pool.build_request(method, without_credentials(url), headers=dict(headers), content=content)
-            answer = pool.send(request, stream=True)
+            request = httpx.Request(
+                method,
+                without_credentials(url),
+                headers={**_HEADERS, "user-agent": self.settings.user_agent, **headers},
+                content=content,
+                extensions={"timeout": self._timeout},
+            )
+            answer = connection.handle_request(request)
+            answer.request = request
             try:
                 yield answer
             finally:
                 answer.close()
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             raise _translate(error, shown, place[1], self.settings.timeout) from error
+        finally:
+            self._connections.give_back(place, connection)
 
-    def _pool(self, place: tuple[str, str, int]) -> httpx.Client:
-        """The connections for an origin: to trusted hosts without verification, to others with it."""
-        scheme, host, port = place
-        kind = scheme
-        if scheme == "https" and not self._trusted.isdisjoint({host, f"{host}:{port}", f"[{host}]:{port}", "*"}):
-            kind = "trusted"
-        with self._lock:
-            if self._closed.is_set():
-                raise NetworkError("The connection was closed.")
-            warn = kind == "trusted" and host not in self._warned
-            if warn:
+    def _connection(self, place: Origin) -> httpx.HTTPTransport:
+        if self._closed.is_set():
+            raise NetworkError("The connection was closed.")
+        host = place[1]
+        if self._is_trusted(place):
+            with self._lock:
+                warn = host not in self._warned
                 self._warned.add(host)
-            pool = self._pools.get(kind)
-            if pool is None:
-                pool = self._pools[kind] = self._make_pool(kind)
-        if warn:
-            text = f"The certificate of {host} is not verified: it is a trusted host."
-            self._report(Event("warning", Stage.DOWNLOAD, text))
-        return pool
+            if warn:
+                text = f"The certificate of {host} is not verified: it is a trusted host."
+                self._report(Event("warning", Stage.DOWNLOAD, text))
+        return self._connections.take(place)
 
-    def _make_pool(self, kind: str) -> httpx.Client:
-        settings = self.settings
-        # Reading the system's certificates takes longer than a small download: not for plain http.
-        return httpx.Client(
-            verify=tls.make_context(settings.ca_bundle, settings.client_cert, verify=kind == "https"),
-            proxy=_proxy(settings),
-            timeout=httpx.Timeout(settings.timeout, pool=None),
-            limits=httpx.Limits(
-                # Twice: downloads that take all they may must not keep a resolver's small requests waiting.
-                max_connections=2 * settings.connections,
-                max_keepalive_connections=settings.connections,
-                keepalive_expiry=30.0,
-            ),
-            headers={"user-agent": settings.user_agent},
-        )
+    def _is_trusted(self, place: Origin) -> bool:
+        scheme, host, port = place
+        return scheme == "https" and not self._trusted.isdisjoint({host, f"{host}:{port}", f"[{host}]:{port}", "*"})
+
+    def _connect(self, place: Origin, limits: httpx.Limits) -> httpx.HTTPTransport:
+        """One connection to an origin: to trusted hosts without verification, to others with it."""
+        proxy = _proxy(self.settings, environment_proxy(place))
+        return httpx.HTTPTransport(verify=self._context(place), proxy=proxy, limits=limits)
+
+    def _context(self, place: Origin) -> ssl.SSLContext:
+        kind = "trusted" if self._is_trusted(place) else place[0]
+        with self._lock:
+            context = self._contexts.get(kind)
+            if context is None:
+                # Reading the system's certificates takes longer than a small download: not for plain http.
+                context = self._contexts[kind] = tls.make_context(
+                    self.settings.ca_bundle, self.settings.client_cert, verify=kind == "https"
+                )
+        return context
 
     def _refuse(self, method: str, url: str, answer: httpx.Response) -> None:
         status, shown = answer.status_code, redact(url)
@@ -344,7 +354,7 @@ class Client(AbstractContextManager["Client"]):
         return f"The credentials that are known for {host} were sent: check user, password and rights."
 
 
-def origin_of(url: str) -> tuple[str, str, int]:
+def origin_of(url: str) -> Origin:
     """The origin of an http or https URL; any other is a UsageError."""
     try:
         place = origin(url)
@@ -355,10 +365,12 @@ def origin_of(url: str) -> tuple[str, str, int]:
     return place
 
 
-def _proxy(settings: Settings) -> httpx.Proxy | None:
-    if not settings.proxy:
+def _proxy(settings: Settings, found: str | None) -> httpx.Proxy | None:
+    """The proxy of *settings*, else the one that was *found* in the environment."""
+    named = settings.proxy or found
+    if not named:
         return None
-    address = settings.proxy if "://" in settings.proxy else f"http://{settings.proxy}"
+    address = named if "://" in named else f"http://{named}"
     context = tls.make_context(settings.ca_bundle, None) if urlsplit(address).scheme == "https" else None
     try:
         return httpx.Proxy(address, ssl_context=context)

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from mirror.errors import TLSError
 from mirror.net import tls
 from mirror.net.client import Settings
+from mirror.net.connections import environment_proxy
 from mirror.urls import origin
 
 
@@ -34,11 +34,7 @@ def proxy_for(url: str, settings: Settings) -> str | None:
     """The proxy that requests for *url* go through, as the environment and *settings* have it; it may hold a secret."""
     if settings.proxy:
         return settings.proxy
-    scheme, host, port = origin(url)
-    if proxy_bypass(f"{host}:{port}"):
-        return None
-    proxies = getproxies()
-    return proxies.get(scheme) or proxies.get("all")
+    return environment_proxy(origin(url))
 
 
 def addresses(host: str, port: int) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
@@ -27,20 +25,17 @@ from mirror.net.retry import delay
 from mirror.push.outcomes import THERE, Outcomes
 from mirror.push.pace import Pace
 from mirror.push.plan import PushPlan, Step
-from mirror.push.publisher import Publisher, Source, SourceFile, TransientUploadError, Upload
+from mirror.push.publisher import Publisher, SourceFile, TransientUploadError, Upload
 from mirror.push.readback import confirm
 from mirror.push.receipt import State
 from mirror.push.schedule import run_steps
-from mirror.push.scratch import scratch
+from mirror.push.unpacker import Unpacker
 from mirror.push.waves import Waves
 
 #: How often one file is sent at most.
 TRIES = 5
 
 _CHUNK = 1024 * 1024
-# Unpacking is limited by processors, sending by the network: other threads, so that few hold large buffers, and so that
-# projects whose turn has come are unpacked while others are sent.
-_UNPACKERS = 2
 # What a request costs besides its bytes, in bytes: an order of uploads needs no better figure.
 _FILE_COST = 1024 * 1024
 # These say something about every upload that would follow, not about one file.
@@ -60,11 +55,12 @@ _HASHERS: Mapping[str, Callable[[], _Hasher]] = {
 
 def deliver(
     plan: PushPlan[SourceFile],
-    source: Source,
+    unpacker: Unpacker,
     publisher: Publisher,
     outcomes: Outcomes,
     *,
     metadata: Callable[[Path], bytes],
+    pace: Pace,
     workers: int,
     patience: float,
     report: Reporter,
@@ -79,39 +75,32 @@ def deliver(
         new.setdefault(file.project, []).append(file)
     size = sum(file.size for file in plan.new)
     report(Event("begin", Stage.UPLOAD, publisher.url, items=len(plan.new), bytes=size))
-    with ExitStack() as stack:
-        try:
-            folder = stack.enter_context(scratch())
-        except StorageError as error:
-            outcomes.halt(error)
-            return
-        unpacker = stack.enter_context(ThreadPoolExecutor(_UNPACKERS, thread_name_prefix="airgap-unpack"))
-        delivery = _Delivery(
-            source, publisher, outcomes, metadata, Pace(workers, outcomes.stop), report, folder, unpacker
-        )
-        steps = [step for wave in plan.waves for step in wave]
-        grounds = _grounds(steps, new)
-        waves = Waves(plan.waves, new, outcomes, report)
+    delivery = _Delivery(unpacker, publisher, outcomes, metadata, pace, report)
+    steps = [step for wave in plan.waves for step in wave]
+    grounds = _grounds(steps, new)
+    waves = Waves(plan.waves, new, outcomes, report)
 
-        def work(step: Step) -> bool:
-            complete = delivery.step(step, new)
-            if complete:
-                sent = [file for project in step.projects if project in grounds for file in new.get(project, ())]
-                confirm(publisher, outcomes, sent, patience, stop=outcomes.stop)
-                complete = all(outcomes.state(file.filename) in THERE for file in sent) and not outcomes.stop.is_set()
-            waves.done(step)
-            return complete
+    def work(step: Step) -> bool:
+        complete = delivery.step(step, new)
+        if complete:
+            sent = [file for project in step.projects if project in grounds for file in new.get(project, ())]
+            confirm(publisher, outcomes, sent, patience, stop=outcomes.stop)
+            complete = all(outcomes.state(file.filename) in THERE for file in sent) and not outcomes.stop.is_set()
+        waves.done(step)
+        return complete
 
-        blocked = run_steps(
-            steps,
-            work,
-            workers=workers,
-            cost={project: sum(file.size + _FILE_COST for file in files) for project, files in new.items()},
-            stop=outcomes.stop,
-        )
+    blocked = run_steps(steps, work, workers=workers, cost=costs(plan), stop=outcomes.stop)
     waves.close()
     outcomes.block({project: cause for step, cause in blocked.items() for project in step.projects})
     report(Event("end", Stage.UPLOAD))
+
+
+def costs(plan: PushPlan[SourceFile]) -> dict[str, int]:
+    """What uploading each project takes, in bytes; those without new files are left out."""
+    found: dict[str, int] = {}
+    for file in plan.new:
+        found[file.project] = found.get(file.project, 0) + file.size + _FILE_COST
+    return found
 
 
 def _grounds(steps: Sequence[Step], new: Collection[str]) -> set[str]:
@@ -132,23 +121,19 @@ class _Delivery:
 
     def __init__(
         self,
-        source: Source,
+        unpacker: Unpacker,
         publisher: Publisher,
         outcomes: Outcomes,
         metadata: Callable[[Path], bytes],
         pace: Pace,
         report: Reporter,
-        folder: Path,
-        unpacker: Executor,
     ) -> None:
-        self._source = source
+        self._unpacker = unpacker
         self._publisher = publisher
         self._outcomes = outcomes
         self._metadata = metadata
         self._pace = pace
         self._report = report
-        self._folder = folder
-        self._unpacker = unpacker
 
     def step(self, step: Step, new: Mapping[str, Sequence[SourceFile]]) -> bool:
         """Upload the projects of one step; True where all of their files are there now."""
@@ -159,7 +144,7 @@ class _Delivery:
             return False
         paths: dict[str, Path] = {}
         try:
-            paths = self._unpacker.submit(self._unpacked, project).result()
+            paths = self._unpacker.take(project)
             for file in files:
                 if self._outcomes.stop.is_set():
                     return False
@@ -169,17 +154,10 @@ class _Delivery:
                 paths.pop(file.filename).unlink()
         except (IntegrityError, StorageError) as error:
             self._outcomes.halt(error)
-        except OSError as error:
-            self._outcomes.halt(StorageError(f"No room to unpack {project} in {self._folder}: {error.strerror}."))
         finally:
             for path in paths.values():
                 path.unlink(missing_ok=True)
         return all(self._outcomes.state(file.filename) in THERE for file in files)
-
-    def _unpacked(self, project: str) -> dict[str, Path]:
-        folder = self._folder / project
-        folder.mkdir()
-        return {path.name: path for path in self._source.spool(project, folder)}
 
     def _file(self, file: SourceFile, path: Path) -> None:
         upload = self._prepared(file, path)

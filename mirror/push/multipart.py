@@ -9,7 +9,7 @@ from pathlib import Path
 from mirror.errors import IntegrityError, StorageError
 
 # Sixteen threads hold one each, and the layers below copy it twice.
-_CHUNK = 128 * 1024
+_CHUNK = 256 * 1024
 
 
 class MultipartBody:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mirror.errors import ConflictError, PushError
 from mirror.models import Hashes, Reporter, silent
-from mirror.push.deliver import deliver
+from mirror.push.deliver import costs, deliver
 from mirror.push.look import look
 from mirror.push.outcomes import THERE, Outcomes
+from mirror.push.pace import Pace, Timed
 from mirror.push.plan import PushPlan, plan
 from mirror.push.publisher import Publisher, Source, SourceFile
 from mirror.push.readback import read_back, verify_downloads
 from mirror.push.receipt import Receipt, Sign, State
+from mirror.push.schedule import first_steps
+from mirror.push.scratch import sweep
+from mirror.push.unpacker import Unpacker, unpacking
 
 #: Seconds that a repository gets to show in its index what it accepted.
 READ_BACK_WAIT = 30.0
@@ -76,41 +80,58 @@ def push(
     A delta is pushed only where the repository has all that it builds on: UnmetNeedsError before the first upload.
 
     Raises IncompletePushError where files are missing at the end, IntegrityError where the source is damaged,
-    NetworkError where the repository can't be read at all.
+    NetworkError where the repository can't be read at all, StorageError where there is no room to unpack.
     """
     outcomes = Outcomes(source.manifest)
-    with _checking(source, report) as wait_for_check:
+    workers = max(1, workers)
+    pace = Pace(workers, outcomes.stop)
+    publisher = Timed(publisher, pace)
+    with _checking(source, report) as wait_for_check, ExitStack() as stack:
         compared = compare(source, publisher, outcomes, report)
+        objection = _objection(compared, source, publisher, outcomes, skip_conflicts=skip_conflicts)
+        unpacker: Unpacker | None = None
         if compared.new:
+            if objection is None:
+                approve(compared)
+                unpacker = stack.enter_context(unpacking(source))
+                unpacker.start(_first_projects(compared))
             wait_for_check()
-    objection = _objection(compared, source, publisher, outcomes, skip_conflicts=skip_conflicts)
-    if objection is None and compared.new:
-        approve(compared)
-    try:
-        if objection is not None:
-            raise objection
-        deliver(
-            compared,
-            source,
-            publisher,
-            outcomes,
-            metadata=metadata,
-            workers=max(1, workers),
-            patience=read_back_wait,
-            report=report,
-        )
-        read_back(publisher, outcomes, read_back_wait, report)
-        verify_downloads(publisher, outcomes, verify_download, report)
-    finally:
-        result = outcomes.receipt(publisher.url)
-        if receipt is not None:
-            result.write(receipt, sign)
+        else:
+            sweep()  # nothing is left of the run that uploaded the last file, and was killed
+        try:
+            if objection is not None:
+                raise objection
+            if unpacker is not None:
+                deliver(
+                    compared,
+                    unpacker,
+                    publisher,
+                    outcomes,
+                    metadata=metadata,
+                    pace=pace,
+                    workers=workers,
+                    patience=read_back_wait,
+                    report=report,
+                )
+            read_back(publisher, outcomes, read_back_wait, report)
+            verify_downloads(publisher, outcomes, verify_download, report)
+        finally:
+            result = outcomes.receipt(publisher.url)
+            if receipt is not None:
+                result.write(receipt, sign)
     skipped = {file.filename for file in compared.conflicts}
     if any(file.state not in THERE and file.filename not in skipped for file in result.files):
         raise _incomplete(result, outcomes)
     if compared.conflicts:
         raise _conflict(compared, publisher, "They were left alone, all others are there.")
     return result
+
+
+def _first_projects(compared: PushPlan[SourceFile]) -> Iterator[str]:
+    """What is uploaded first."""
+    cost = costs(compared)
+    for step in first_steps([step for wave in compared.waves for step in wave], cost):
+        yield from (project for project in step.projects if project in cost)
 
 
 def compare(

@@ -62,6 +62,16 @@ def run_steps(
     return {steps[position]: project for position, project in blocked.items()}
 
 
+def first_steps(steps: Sequence[Step], cost: Mapping[str, int]) -> list[Step]:
+    """Those of *steps* that wait for no other, in the order in which :func:`run_steps` begins them."""
+    dependents: dict[str, list[int]] = {}
+    for position, step in enumerate(steps):
+        for project in step.after:
+            dependents.setdefault(project, []).append(position)
+    way = _longest_ways(steps, dependents, cost)
+    return [steps[position] for _, position in sorted((-way[n], n) for n, step in enumerate(steps) if not step.after)]
+
+
 def _longest_ways(steps: Sequence[Step], dependents: Mapping[str, Sequence[int]], cost: Mapping[str, int]) -> list[int]:
     way = [0] * len(steps)
     for position in reversed(range(len(steps))):

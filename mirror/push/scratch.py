@@ -24,7 +24,7 @@ def scratch() -> Iterator[Path]:
     StorageError where there is no room.
     """
     place = Path(tempfile.gettempdir())
-    _sweep(place)
+    sweep()
     folder = place / f"{_PREFIX}{secrets.token_hex(8)}"
     with ExitStack() as stack:
         try:
@@ -39,9 +39,9 @@ def scratch() -> Iterator[Path]:
         yield folder
 
 
-def _sweep(place: Path) -> None:
+def sweep() -> None:
     """Remove the folders of runs that ended without doing it. Those of other users are theirs to remove."""
-    for path in place.glob(f"{_PREFIX}*{_LOCK}"):
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*{_LOCK}"):
         with suppress(StorageError), locked_if_free(path) as dead:
             if dead:
                 shutil.rmtree(path.with_name(path.name.removesuffix(_LOCK)), ignore_errors=True)

@@ -1,0 +1,92 @@
+"""Connections that wait to be used again, and the proxies that they go through."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+Origin = tuple[str, str, int]
+
+#: Seconds after which a connection that nobody used is not used again.
+_EXPIRY = 30.0
+
+
+class Connections:
+    """Connections by origin, each lent to one request at a time; safe for threads.
+
+    *make* opens a transport of one connection for an origin; at most *keep* wait for each. The pool in a transport
+    compares each of its connections with all others, twice a request: with sixteen, that takes as long as the request.
+    """
+
+    def __init__(self, make: Callable[[Origin, httpx.Limits], httpx.HTTPTransport], keep: int) -> None:
+        self._make = make
+        self._keep = keep
+        self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_EXPIRY)
+        self._waiting: dict[Origin, list[httpx.HTTPTransport]] = {}
+        self._lent: set[httpx.HTTPTransport] = set()
+        self._lock = threading.Lock()
+
+    def take(self, place: Origin) -> httpx.HTTPTransport:
+        """The connection to *place* that was used last, or a new one; to be given back."""
+        with self._lock:
+            waiting = self._waiting.get(place)
+            found = waiting.pop() if waiting else None
+            if found is not None:
+                self._lent.add(found)
+                return found
+        made = self._make(place, self._limits)
+        with self._lock:
+            self._lent.add(made)
+        return made
+
+    def give_back(self, place: Origin, connection: httpx.HTTPTransport) -> None:
+        """Its request is over, well or not: what became of the connection, it knows itself."""
+        with self._lock:
+            known = connection in self._lent
+            self._lent.discard(connection)
+            waiting = self._waiting.setdefault(place, [])
+            if known and len(waiting) < self._keep:
+                waiting.append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Close all of them, also those that are in use: whoever waits for an answer gets an error."""
+        with self._lock:
+            found = [*self._lent, *(each for waiting in self._waiting.values() for each in waiting)]
+            self._lent.clear()
+            self._waiting.clear()
+        for connection in found:
+            connection.close()
+
+
+def environment_proxy(place: Origin) -> str | None:
+    """The proxy that the environment (or the system, on macOS and Windows) has for *place*, as pip finds it; or None.
+
+    NO_PROXY holds hosts, domains, ``host:port``, networks such as ``10.0.0.0/8``, or ``*``.
+    """
+    scheme, host, port = place
+    known = getproxies()
+    proxy = known.get(scheme) or known.get("all")
+    if not proxy or proxy_bypass(host) or proxy_bypass(f"{host}:{port}") or _in_network(host, known.get("no", "")):
+        return None
+    return proxy
+
+
+def _in_network(host: str, excluded: str) -> bool:
+    networks = [word.strip() for word in excluded.split(",") if "/" in word]
+    if not networks:
+        return False
+    from ipaddress import ip_address, ip_network
+
+    with suppress(ValueError):
+        address = ip_address(host)
+        for network in networks:
+            with suppress(ValueError):
+                if address in ip_network(network, strict=False):
+                    return True
+    return False
