@@ -107,6 +107,11 @@ def test_nothing_is_added_while_answers_take_longer_than_they_need() -> None:
     for _ in range(30):
         pace.answered(0.001)
     pace.fine()
+    pace.fine()
+    assert pace.limit == FEW + 2
+    for _ in range(30):
+        pace.answered(0.01)
+    pace.fine()
     assert pace.limit == FEW + 1
 
 

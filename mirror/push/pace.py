@@ -13,7 +13,7 @@ from mirror.net.retry import LONGEST_RETRY_AFTER
 from mirror.push.publisher import Publisher, Upload
 
 #: Uploads at a time to begin with, where the repository answers at once.
-FEW = 2
+FEW = 1
 # Seconds of a processor's time that a request takes here: more at a time than fit into the wait for one bring nothing.
 _OWN = 0.002
 # An answer that takes so many times as long as the fastest one waits for others, at this end or at the other.
@@ -27,9 +27,9 @@ class Pace:
 
     How long the repository takes to answer small questions (:meth:`answered`) says where to begin: with FEW where it is
     near, with more where most of the time is spent waiting. Each upload without a sign of strain (:meth:`fine`) adds
-    one, unless answers have come to take longer: then whoever computes is at a limit, and more at a time would only
-    wait for each other. The server's 429, 503 or silence halves the number (:meth:`slower`), and a Retry-After holds
-    back everybody, not only the request that was told; from then on it takes a round of uploads to add one.
+    one, unless answers have come to take longer: then whoever computes is at a limit, more at a time only wait for each
+    other, and each takes one away. The server's 429, 503 or silence halves the number (:meth:`slower`), and a
+    Retry-After holds back everybody, not only the request that was told; from then on a round of uploads adds one.
     """
 
     def __init__(self, most: int, stop: threading.Event) -> None:
@@ -83,6 +83,7 @@ class Pace:
         with self._changed:
             self._in_a_row += 1
             if self._usual > _CROWDED * self._fastest:
+                self._limit = max(min(FEW, self._limit), self._limit - 1)
                 return
             if (self._in_a_row >= self._limit or not self._slowed) and self._limit < self._most:
                 self._limit += 1
