@@ -31,11 +31,12 @@ from mirror.push.nexus import nexus_publisher
 from mirror.push.publisher import Publisher, Upload
 from mirror.push.receipt import State
 from mirror.push.run import push
+from tests.apache_support import apache
 from tests.bundle_support import write_small
 from tests.nginx_support import nginx
 from tests.publisher_conformance import PublisherConformance
 from tests.push_support import FolderSource, fake_repository, free_port, make_upload, process, read_metadata
-from tests.wheelhouse import make_wheel
+from tests.wheelhouse import make_sdist, make_wheel
 
 
 @pytest.fixture
@@ -221,26 +222,47 @@ class TestDirectory(PublisherConformance):
         after = json.loads((tmp_path / "index/simple/beta/index.json").read_bytes())["files"]
         assert [item for item in after if "9.0" not in item["filename"]] == before
 
-    def test_pip_installs_from_it_through_nginx(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("json", [True, False], ids=["json", "html alone"])
+    @pytest.mark.parametrize("server", ["nginx", "Apache"])
+    def test_pip_installs_from_it_through_a_web_server(self, tmp_path: Path, server: str, *, json: bool) -> None:
         root = tmp_path / "index"
-        source = FolderSource(
-            tmp_path / "source", [(make_wheel("top", requires=["under"]), ["under"]), (make_wheel("under"), [])]
-        )
-        assert push(source, DirectoryPublisher(root), metadata=read_metadata).complete
-        choice = (
-            "map $http_accept $simple { default index.html; "
-            '"~application/vnd\\.pypi\\.simple\\.v1\\+json" index.json; }'
-        )
-        # As docs/howto-static-index.md has it, and with no configuration at all.
-        for number, (server, http) in enumerate([("index $simple; add_header Vary Accept;", choice), ("", "")]):
-            with nginx(tmp_path, f"root {root}; {server}", http=http) as url:
-                asked = urllib.request.Request(f"{url}/simple/top/", headers={"accept": ACCEPT})
+        sdist = make_sdist("under", "0.9")
+        files = [(make_wheel("top", "1.0+local", requires=["under"]), ["under"]), (make_wheel("under"), [])]
+        files.append((sdist, []))
+        assert push(FolderSource(tmp_path / "source", files), DirectoryPublisher(root), metadata=read_metadata).complete
+        # As docs/howto-static-index.md has it, and with no more than the server needs for HTML.
+        if server == "nginx":
+            words = f"root {root}; " + ("index $simple; add_header Vary Accept;" if json else "")
+            serving = nginx(tmp_path, words, http=_NGINX_CHOICE if json else "")
+        else:
+            serving = apache(
+                root, f"<Directory ROOT>\nRequire all granted\n{_APACHE_CHOICE if json else ''}</Directory>"
+            )
+        with serving as url:
+            for accept, expected in [
+                (ACCEPT, JSON_TYPE if json else "text/html"),
+                ("text/html, */*;q=0.8", "text/html"),
+            ]:
+                asked = urllib.request.Request(f"{url}/simple/top/", headers={"accept": accept})
                 with urllib.request.urlopen(asked) as answer:
-                    assert answer.headers["content-type"] == (JSON_TYPE if http else "text/html")
-                command = [sys.executable, "-m", "pip", "--isolated", "download", "--index-url", f"{url}/simple/"]
-                folder = tmp_path / f"got{number}"
-                subprocess.run([*command, "top", "-d", str(folder)], check=True, capture_output=True)
-                assert len(list(folder.iterdir())) == 2
+                    assert answer.headers["content-type"] == expected
+                    assert not json or "Accept" in answer.headers["vary"]
+            with Client() as client:
+                assert LegacyPublisher(client, url).digest("under", sdist.filename) == sdist.sha256
+            command = [sys.executable, "-m", "pip", "--isolated", "download", "--index-url", f"{url}/simple/"]
+            subprocess.run([*command, "top", "-d", str(tmp_path / "got")], check=True, capture_output=True)
+            assert len(list((tmp_path / "got").iterdir())) == 2
+
+
+_NGINX_CHOICE = (
+    'map $http_accept $simple { default index.html; "~application/vnd\\.pypi\\.simple\\.v1\\+json" index.json; }'
+)
+_APACHE_CHOICE = r"""DirectoryIndex index.html
+AddType application/vnd.pypi.simple.v1+json .json
+<If "%{HTTP:Accept} =~ m#application/vnd\.pypi\.simple\.v1\+json#">
+DirectoryIndex index.json
+</If>
+"""
 
 
 @pytest.mark.skipif(
