@@ -239,6 +239,15 @@ class TestIndex:
         assert "minutes" in only(found, "clock", "note")["text"]
 
 
+def test_an_index_that_pulp_does_not_serve() -> None:
+    """With autopublish, Pulp sends readers to its content app, which has nothing there."""
+    with index() as server:
+        server.handle("/pypi/x/simple/", lambda _: Reply(302, headers={"location": "/pulp/content/x/simple/"}))
+        found = only(examine("--index-url", f"{server.url}/pypi/x/simple/"), "index")
+    assert "/pulp/content/x/simple/" in found["text"]
+    assert "autopublish" in found["remedy"]
+
+
 class TestUpload:
     @staticmethod
     def answering(status: int) -> Callable[[Request], Reply]:
@@ -261,6 +270,29 @@ class TestUpload:
             found = only(examine("--repo", server.url + path, "--index-url", f"{server.url}/simple/"), check)
         assert cause in found["text"]
         assert remedy in found["remedy"]
+
+    @pytest.mark.parametrize(
+        ("status", "said", "remedy"),
+        [
+            (400, "Index is not pointing to a repository", "(Pulp) a publication"),
+            (403, "Index is not allowing uploads", "takes uploads"),
+            (400, "pypi-all is a group repository", "not a group"),
+        ],
+    )
+    def test_a_server_that_says_that_it_takes_no_uploads(self, status: int, said: str, remedy: str) -> None:
+        with index() as server:
+            server.handle("/repo/", lambda _: Reply(status, said.encode()))
+            found = only(examine("--repo", f"{server.url}/repo/", "-i", f"{server.url}/simple/"), "upload")
+        assert f"takes no uploads ({status}, " in found["text"]
+        assert said in found["text"]
+        assert remedy in found["remedy"]
+
+    def test_why_the_user_may_not_upload(self) -> None:
+        with index() as server:
+            server.handle("/repo/", lambda _: Reply(403, b"your quota is used up"))
+            environ = {"TWINE_USERNAME": "bob", "TWINE_PASSWORD": SECRET}
+            found = examine("--repo", f"{server.url}/repo/", "-i", f"{server.url}/simple/", env=environ)
+        assert "your quota is used up" in only(found, "credentials")["text"]
 
     def test_anonymous_where_credentials_are_wanted(self) -> None:
         with index() as server:

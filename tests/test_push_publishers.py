@@ -20,7 +20,7 @@ import pytest
 
 from mirror import serve
 from mirror.bundle import BundleReader, unpack
-from mirror.errors import StorageError
+from mirror.errors import NetworkError, StorageError
 from mirror.index import static
 from mirror.index.simple import ACCEPT, JSON_TYPE
 from mirror.models import Event
@@ -30,12 +30,12 @@ from mirror.push.legacy import LegacyPublisher, index_url_for, upload_url_for
 from mirror.push.nexus import nexus_publisher
 from mirror.push.publisher import Publisher, Upload
 from mirror.push.receipt import State
-from mirror.push.run import push
+from mirror.push.run import IncompletePushError, push
 from tests.apache_support import apache
 from tests.bundle_support import write_small
 from tests.nginx_support import nginx
 from tests.publisher_conformance import PublisherConformance
-from tests.push_support import FolderSource, fake_repository, free_port, make_upload, process, read_metadata
+from tests.push_support import Fault, FolderSource, fake_repository, free_port, make_upload, process, read_metadata
 from tests.wheelhouse import make_sdist, make_wheel
 
 
@@ -320,6 +320,71 @@ def test_an_index_that_is_at_another_origin(client: Client, tmp_path: Path) -> N
         assert publisher.listing("beta") == {}
         assert not events
         assert len(uploads.requests) == 2  # the page, and the root, once
+
+
+class TestPulp:
+    """What Pulp does with publications, as pulpcore 3.123 and pulp-python 3.36 were seen to do it."""
+
+    WHEEL = make_wheel("alpha")
+
+    def test_an_index_that_comes_back(self, client: Client) -> None:
+        """With the next upload there is no publication of the newest version, and Pulp makes the index itself."""
+        with fake_repository() as api, fake_repository() as content:
+            api.moved = f"{content.url}pulp/content/name/simple/"
+            content.root = []
+            publisher = LegacyPublisher(client, api.url)
+            assert publisher.listing("alpha") == {}
+            api.files[self.WHEEL.filename] = self.WHEEL.data
+            api.moved = ""
+            assert list(publisher.listing("alpha")) == [self.WHEEL.filename]
+            assert publisher.listing("beta") == {}
+
+    def test_an_index_that_goes_again(self, client: Client) -> None:
+        with fake_repository() as api, fake_repository() as content:
+            publisher = LegacyPublisher(client, api.url)
+            for published in (False, True, False, True):
+                api.moved = f"{content.url}pulp/content/name/simple/" if published else ""
+                content.root = []
+                shown, hidden = (content, api) if published else (api, content)
+                shown.files[self.WHEEL.filename] = self.WHEEL.data
+                hidden.files.clear()
+                assert list(publisher.listing("alpha")) == [self.WHEEL.filename]
+
+    def test_an_index_that_nobody_can_read(self, client: Client, tmp_path: Path) -> None:
+        """Where autopublish is set: the content app does not serve what readers are sent to."""
+        source = FolderSource(tmp_path, [(self.WHEEL, [])])
+        with fake_repository() as api, fake_repository() as content:
+            api.moved = f"{content.url}pulp/content/name/simple/"
+            publisher = LegacyPublisher(client, api.url.replace("://", "://user:secret@"))
+            with pytest.raises(
+                NetworkError, match=r"to http://127.*/pulp/content/name/simple/, which does not"
+            ) as told:
+                push(source, publisher, metadata=read_metadata, read_back_wait=0)
+            assert "autopublish" in told.value.hint
+            assert not api.received
+            api.moved = ""
+
+            def publish() -> None:
+                api.moved = f"{content.url}pulp/content/name/simple/"
+
+            api.on_store = publish  # as the first upload does with an empty repository
+            with pytest.raises(IncompletePushError, match="which does not exist") as late:
+                push(source, LegacyPublisher(client, api.url), metadata=read_metadata, read_back_wait=0)
+            assert "autopublish" in late.value.hint
+
+    @pytest.mark.parametrize(
+        ("status", "said"), [(400, "Index is not pointing to a repository"), (403, "Index is not allowing uploads")]
+    )
+    def test_one_that_takes_no_uploads_is_asked_once(
+        self, client: Client, tmp_path: Path, status: int, said: str
+    ) -> None:
+        source = FolderSource(tmp_path, [(make_wheel(f"p{number}"), []) for number in range(9)])
+        with fake_repository() as api:
+            api.fault_for_all = Fault(status, body=said.encode())
+            with pytest.raises(IncompletePushError, match=said) as told:
+                push(source, LegacyPublisher(client, api.url), metadata=read_metadata, workers=1, read_back_wait=0)
+            assert "Let it take uploads" in told.value.hint
+            assert len(api.received) == 1
 
 
 def test_a_project_that_another_index_has(client: Client) -> None:

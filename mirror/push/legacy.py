@@ -23,6 +23,13 @@ _PAGE_HEADERS = {"accept": ACCEPT, "cache-control": "no-cache"}
 _ABSENT = frozenset({404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PYPI = {"upload.pypi.org": "pypi.org", "test.pypi.org": "test.pypi.org"}
+#: In every URL of Pulp's content app, unless somebody changed it there.
+PULP_CONTENT = "/pulp/content/"
+#: What to do about an index that Pulp's content app does not serve.
+PULP_REMEDY = (
+    "Pulp publishes this repository, and its content app serves no publication of it: set autopublish to false and "
+    "delete the repository's publications; the index is then made from the repository itself."
+)
 _NEXUS_PATH = re.compile(r"(.*/repository/[^/]+)(?:/simple)?/?")
 # Client.send cuts a body here.
 _SEND_LIMIT = 1024 * 1024
@@ -92,6 +99,7 @@ class LegacyPublisher:
         self._index_known = index_url is not None
         self._index_url = with_slash(_same_login(index_url, upload_url) if index_url else index_url_for(upload_url))
         self._report = report
+        self._home = self._index_url
         self._has_moved = False
         self._elsewhere: set[str] = set()
         self._is_nexus = False
@@ -160,6 +168,8 @@ class LegacyPublisher:
         if answer.status not in _ABSENT:
             self._learn(answer)
             return answer
+        if self._has_moved and PULP_CONTENT in self._index_url and self._is_back(project):
+            return self._page(project)
         return self._page(project) if self._learn(answer) else None
 
     def _learn(self, answer: Response) -> bool:
@@ -200,7 +210,7 @@ class LegacyPublisher:
         if origin(target) == origin(self._index_url):
             return True
         same_host = urlsplit(target).hostname == urlsplit(self._index_url).hostname
-        if self._has_moved or not (same_host or "/pulp/content/" in target):
+        if self._has_moved or not (same_host or PULP_CONTENT in target):
             return False
         try:
             root = self._client.send("GET", self._index_url, headers=_PAGE_HEADERS)
@@ -211,6 +221,26 @@ class LegacyPublisher:
             return False
         self._index_url = with_slash(place)
         self._has_moved = True
+        return True
+
+    def _is_back(self, project: str) -> bool:
+        """Whether Pulp makes the index itself again; then it is read there again.
+
+        Pulp sends readers to its content app while the repository's newest version has a publication, which ends with
+        the next upload. A NetworkError where the content app has no index at all: nobody can install from that one.
+        """
+        place = self._index_url
+        answer = self._client.send("GET", urljoin(self._home, f"{quote(project)}/"), headers=_PAGE_HEADERS)
+        if answer.status in _REDIRECTS:
+            if self._client.get(place, headers=_PAGE_HEADERS, accept=_ABSENT).status not in _ABSENT:
+                return False
+            text = (
+                f"{self.url} sends readers of its index to {redact(without_credentials(place))}, which does not exist."
+            )
+            # It may be about to be published.
+            raise NetworkError(text, hint=PULP_REMEDY, retryable=True)
+        self._index_url = self._home
+        self._has_moved = False
         return True
 
     def _warn_elsewhere(self, target: str) -> None:

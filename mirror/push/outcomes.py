@@ -19,15 +19,15 @@ class Outcomes:
     """The state of one push. Worker threads write to it, each file by one of them; a file without one was not tried.
 
     ``sent`` has the digests of every file whose upload was tried, ``seen`` the names of those that the index showed
-    since, ``unseen`` of those that were accepted and that it did not show. ``stop`` is set where nothing may begin any
-    more.
+    since, ``unseen`` of those that were accepted and that it did not show, each with a hint, which may be empty.
+    ``stop`` is set where nothing may begin any more.
     """
 
     def __init__(self, manifest: SourceManifest) -> None:
         self.files: Mapping[str, SourceFile] = {file.filename: file for file in manifest.files}
         self.sent: dict[str, Hashes] = {}
         self.seen: set[str] = set()
-        self.unseen: set[str] = set()
+        self.unseen: dict[str, str] = {}
         self.stop = threading.Event()
         self._identity = manifest.identity
         self._started = _now()
@@ -57,7 +57,7 @@ class Outcomes:
         """What to do about a push that is not complete."""
         error = self._halted_by
         if self.unseen and not self.seen:
-            return (
+            return next(filter(None, self.unseen.values()), "") or (
                 "Is that where its index is? --index-url says where to read it; 'airgap doctor' looks. "
                 "Then run the same command again."
             )

@@ -70,7 +70,7 @@ def confirm(
         found = pages[file.project]
         why = f": {found}" if isinstance(found, AirgapError) else "."
         reason = f"the repository accepted it, but does not show it in its index{why}"
-        outcomes.unseen.add(file.filename)
+        outcomes.unseen[file.filename] = found.hint if isinstance(found, AirgapError) else ""
         outcomes.set(file.filename, State.FAILED, reason)
 
 

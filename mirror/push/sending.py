@@ -17,8 +17,10 @@ from mirror.urls import redact, without_credentials
 
 # Answers to these statuses say that the request was not looked at: nothing was stored.
 _NOT_PROCESSED = frozenset({425, 429})
-# How Nexus says that the repository takes nothing, whatever the file is.
-_SHUT = re.compile(r"(?i)\bread[- ]only\b|\brepository offline\b")
+# How Nexus and Pulp say that the repository takes nothing, whatever the file is.
+_SHUT = re.compile(
+    r"(?i)\bread[- ]only\b|\brepository offline\b|\bnot allowing uploads\b|\bnot pointing to a repository\b"
+)
 
 
 def post(client: Client, url: str, upload: Upload, fields: list[tuple[str, str]], *, part: str = "content") -> Response:
@@ -52,12 +54,14 @@ def check_accepted(
 def refusal(client: Client, answer: Response, upload: Upload, *, shown: str) -> AirgapError:
     """The error for an answer that is no success: one that may pass, or one that is for good."""
     status = answer.status
-    said = client.scrub(_said(answer))
+    said = client.scrub(words(answer))
     message = f"{upload.filename}: {shown} answered with {status}{f' ({said})' if said else ''}."
     if status in TRANSIENT_STATUS:
         return TransientUploadError(
             message, ambiguous=status not in _NOT_PROCESSED, retry_after=retry_after(answer.headers)
         )
+    if status in (400, 403) and _SHUT.search(said):
+        return NotFoundError(message, status=status, reason=said, hint="Let it take uploads, or choose another one.")
     if status in (401, 403, 407):
         who = "rights" if status == 403 else "user name and password"
         return AuthError(message, status=status, reason=said, hint=f"Check the {who} for this repository.")
@@ -71,8 +75,6 @@ def refusal(client: Client, answer: Response, upload: Upload, *, shown: str) -> 
     if 300 <= status < 400:
         target = redact(without_credentials(urljoin(answer.url, answer.headers.get("location", ""))))
         return NotFoundError(message, status=status, reason=said, hint=f"Uploads belong to {target}.")
-    if status == 400 and _SHUT.search(said):
-        return NotFoundError(message, status=status, reason=said, hint="Let it take uploads, or choose another one.")
     hint = "A server or proxy in between limits the size of a request." if status == 413 else ""
     return HTTPError(message, status=status, reason=said, hint=hint)
 
@@ -81,7 +83,7 @@ def _is_web_page(answer: Response) -> bool:
     return answer.body[:512].lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
 
-def _said(answer: Response) -> str:
+def words(answer: Response) -> str:
     """What the server said in words, on one line: the body without markup, or the reason phrase."""
     text = _messages(answer)
     if text is None:

@@ -12,6 +12,7 @@ from mirror.index.simple import ACCEPT, parse_page, parse_root
 from mirror.models import File
 from mirror.net import Client, Response
 from mirror.ops.doctor.finding import Finding, Level
+from mirror.push.legacy import PULP_CONTENT, PULP_REMEDY
 from mirror.urls import redact, with_slash, without_credentials
 
 #: A clock that is off by more is told.
@@ -46,7 +47,8 @@ def _unread(shown: str, error: NetworkError) -> Finding:
     if isinstance(error, AuthError):
         return Finding("credentials", Level.PROBLEM, str(error), error.hint)
     if isinstance(error, NotFoundError):
-        return Finding("index", Level.PROBLEM, str(error), _index_remedy(shown))
+        sent_on = PULP_CONTENT in str(error) and PULP_CONTENT not in shown
+        return Finding("index", Level.PROBLEM, str(error), PULP_REMEDY if sent_on else _index_remedy(shown))
     return Finding("index", Level.PROBLEM, str(error), error.hint)
 
 

@@ -13,13 +13,16 @@ from mirror.net.auth import basic
 from mirror.net.probe import proxy_for
 from mirror.ops.doctor.finding import Finding, Level
 from mirror.push.knock import MULTIPART, knock
+from mirror.push.sending import words
 from mirror.urls import redact, without_credentials
 
 #: Bytes of an upload that is announced to find a limit: wheels of this size exist.
 LARGE_UPLOAD = 3 * 2**30
 
 # A hosted repository answers 400 too, because the upload has no file: then other words.
-_NOT_HOSTED = re.compile(rb"(?i)\b(proxy|group) repositor|takes no uploads|read.only")
+_NOT_HOSTED = re.compile(
+    r"(?i)\b(proxy|group) repositor|takes no uploads|read.only|not allowing uploads|not pointing to a repository"
+)
 
 
 def upload(client: Client, url: str, settings: Settings, credentials: CredentialStore) -> Iterator[Finding]:
@@ -31,6 +34,7 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
     except NetworkError as error:
         yield Finding("upload", Level.PROBLEM, str(error), error.hint)
         return
+    said = client.scrub(words(answer))
     if answer.status == 401 and known is None:
         remedy = "Put them into .pypirc, keyring, or TWINE_USERNAME and TWINE_PASSWORD."
         yield Finding("credentials", Level.PROBLEM, f"{shown} wants credentials, and none are known.", remedy)
@@ -39,14 +43,14 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
         yield Finding(
             "credentials", Level.PROBLEM, text, "Renew the password or token; see airgap config for its source."
         )
+    elif answer.status in (400, 403) and _NOT_HOSTED.search(said):
+        remedy = "Give the URL of a hosted repository that takes uploads: not a group, a proxy or (Pulp) a publication."
+        yield Finding("upload", Level.PROBLEM, f"{shown} takes no uploads ({answer.status}, {said}).", remedy)
     elif answer.status == 403:
-        text = f"{shown} knows the user, who may not upload there." if known else f"{shown} refuses uploads by anybody."
+        text = f"{shown} knows the user, who may not upload there" if known else f"{shown} refuses uploads by anybody"
+        text += f" ({said})." if said else "."
         yield Finding("credentials", Level.PROBLEM, text, "Ask for the right to add files (in Nexus: edit and add).")
-    elif (
-        answer.status in (404, 405, 410)
-        or 300 <= answer.status < 400
-        or (answer.status == 400 and _NOT_HOSTED.search(answer.body[:4096]))
-    ):
+    elif answer.status in (404, 405, 410) or 300 <= answer.status < 400:
         yield Finding("upload", Level.PROBLEM, f"{shown} takes no uploads ({answer.status}).", _upload_remedy(shown))
     elif not urlsplit(url).path.endswith("/") and answer.status == 400:
         yield Finding("upload", Level.PROBLEM, f"{shown} refuses uploads (400).", _upload_remedy(shown))
