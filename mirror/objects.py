@@ -66,15 +66,19 @@ class Bucket:
         self._store = _open(bucket, prefix, _settings(environ))
 
     def head(self, key: str) -> Object | None:
-        """What there is under *key*; None where nothing is."""
+        """What there is under *key*; None where nothing is, even where there is no bucket."""
         import obstore
+        from obstore.exceptions import BaseError
 
         with self._explained(key):
             try:
                 return _object(key, obstore.head(self._store, key))
-            except FileNotFoundError as error:
-                self._check_bucket(error)
+            except FileNotFoundError:
                 return None
+            except BaseError:
+                # No answer to HEAD says why: that to GET does.
+                obstore.get(self._store, key, options={"range": (0, 1)})
+                raise
 
     def get(self, key: str) -> tuple[bytes, Object] | None:
         """A small object as a whole."""
@@ -264,6 +268,9 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     ("NoSuchBucket", "there is no such bucket", "Create it, or correct the name."),
     ("InvalidAccessKeyId", "the access key is not known there", "Check AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL."),
     ("SignatureDoesNotMatch", "the secret key is wrong", "Check AWS_SECRET_ACCESS_KEY and AWS_REGION."),
+    ("InvalidToken", "the session token is not known there", "Get new credentials, or unset AWS_SESSION_TOKEN."),
+    ("RequestTimeTooSkewed", "this machine's clock is wrong", "Set the clock: a signature holds for 15 minutes."),
+    ("AuthorizationHeaderMalformed", "it is in another region", "Check AWS_REGION."),
     ("ExpiredToken", "the session token has expired", "Get new credentials."),
     ("AccessDenied", "access is denied", "The key needs ListBucket, GetObject, PutObject and DeleteObject."),
     ("UnknownIssuer", "its certificate is not trusted", "Name the CA's certificate in AWS_CA_BUNDLE."),

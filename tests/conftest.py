@@ -12,7 +12,7 @@ import pytest
 
 import mirror
 from tests.postgres_support import Postgres, serving_postgres
-from tests.s3_support import S3Server, serving_s3
+from tests.s3_support import ELSEWHERE, S3Server, elsewhere_s3, serving_s3
 
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -61,9 +61,9 @@ def clean_environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.T
         yield
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    with serving_s3() as server:
+@pytest.fixture(scope="session", params=["moto", "elsewhere"] if ELSEWHERE else ["moto"])
+def s3_server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
+    with serving_s3() if request.param == "moto" else elsewhere_s3() as server:
         yield server
 
 

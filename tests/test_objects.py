@@ -12,7 +12,8 @@ import trustme
 
 from mirror.errors import ConfigError, StorageError
 from mirror.objects import Bucket, split
-from tests.s3_support import SECRET, S3Server, serving_s3
+from tests.http_support import Reply, Server
+from tests.s3_support import ELSEWHERE, SECRET, S3Server, elsewhere_s3, serving_s3
 
 
 @pytest.fixture
@@ -92,7 +93,8 @@ def test_no_bucket(url: str) -> None:
 def test_profiles(s3_server: S3Server, tmp_path: Path) -> None:
     url = s3_server.bucket()
     (tmp_path / "config").write_text(f"[profile team]\nregion = eu-west-1\nendpoint_url = {s3_server.url}\n")
-    (tmp_path / "credentials").write_text(f"[team]\naws_access_key_id = k\naws_secret_access_key = {SECRET}\n")
+    login = f"aws_access_key_id = {s3_server.key}\naws_secret_access_key = {s3_server.secret}\n"
+    (tmp_path / "credentials").write_text(f"[team]\n{login}")
     environ = {
         "AWS_PROFILE": "team",
         "AWS_CONFIG_FILE": str(tmp_path / "config"),
@@ -124,6 +126,67 @@ def test_errors_say_what_and_where_and_no_secret(s3_server: S3Server, tmp_path: 
         list(s3_server.open(s3_server.bucket()).stream("x"))
     with pytest.raises(ConfigError, match="AWS_CA_BUNDLE"):
         Bucket("s3://bucket", {"AWS_CA_BUNDLE": str(tmp_path / "none.pem")})
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "remedy"),
+    [
+        ("SignatureDoesNotMatch", "the secret key is wrong", "AWS_SECRET_ACCESS_KEY"),
+        ("InvalidToken", "the session token is not known", "AWS_SESSION_TOKEN"),
+        ("RequestTimeTooSkewed", "clock is wrong", "Set the clock"),
+        ("AuthorizationHeaderMalformed", "in another region", "AWS_REGION"),
+        ("QuotaExceeded", "answered QuotaExceeded", "AWS_"),
+    ],
+)
+def test_why_a_store_refuses(code: str, cause: str, remedy: str) -> None:
+    """An answer to HEAD has no body: why it is one is asked with GET."""
+    body = f"<Error><Code>{code}</Code><Message>M4RKED</Message></Error>".encode()
+    with Server() as server:
+        server.handle("/bucket/x", lambda request: Reply(403, b"" if request.method == "HEAD" else body))
+        environ = {"AWS_ENDPOINT_URL": server.url, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": SECRET}
+        bucket = Bucket("s3://bucket", environ)
+        for call in (bucket.head, bucket.get):
+            with pytest.raises(StorageError, match=cause) as caught:
+                call("x")
+            assert remedy in caught.value.hint
+            assert "M4RKED" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.skipif(not ELSEWHERE, reason="AIRGAP_TEST_S3 names no S3 server, and the one of the tests takes any key")
+def test_keys_that_a_store_refuses() -> None:
+    """Every request says which of them is wrong, and none of them is shown."""
+    wrong = {
+        "AWS_SECRET_ACCESS_KEY": ("the secret key is wrong", "AWS_SECRET_ACCESS_KEY"),
+        "AWS_ACCESS_KEY_ID": ("the access key is not known there", "AWS_ACCESS_KEY_ID"),
+        "AWS_SESSION_TOKEN": ("the session token is not known there", "AWS_SESSION_TOKEN"),
+    }
+    with elsewhere_s3() as server:
+        url = server.bucket("some")
+        server.open(url).put("x", b"kept")
+        for name, (cause, remedy) in wrong.items():
+            refused = Bucket(url, {**server.environ(), name: "M4RKED-secret"})
+            calls = (
+                lambda bucket: bucket.head("x"),
+                lambda bucket: bucket.get("x"),
+                lambda bucket: bucket.put("x", b""),
+                lambda bucket: bucket.create("y", b""),
+                lambda bucket: bucket.replace("x", b"", "0123"),
+                lambda bucket: list(bucket.list()),
+                lambda bucket: list(bucket.stream("x")),
+                lambda bucket: bucket.delete(["x"]),
+                lambda bucket: bucket.delete(["x", "y"]),
+            )
+            for call in calls:
+                with pytest.raises(StorageError, match=cause) as caught:
+                    call(refused)
+                assert remedy in caught.value.hint
+                shown = "".join(traceback.format_exception(caught.value)) + caught.value.hint
+                assert "M4RKED" not in shown
+                assert server.secret not in shown
+        found = server.open(url).get("x")
+        assert found is not None
+        assert found[0] == b"kept"
+        assert server.open(url).head("y") is None
 
 
 def test_a_store_with_a_certificate_of_a_private_authority(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def examine(
 
 def _bucket(repository: Repository) -> Finding:
     try:
-        open_bucket(repository).head("simple/index.json")
+        open_bucket(repository).get("simple/index.json")
     except AirgapError as error:
         return Finding("repository", Level.PROBLEM, str(error), error.hint)
     return Finding("repository", Level.FINE, f"{repository.url} answers, and lets this user read.")
