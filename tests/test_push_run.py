@@ -204,6 +204,17 @@ def test_a_refused_file_holds_back_its_dependents_only(
     assert sorted(server.files) == [LONE.filename]
 
 
+def test_what_the_index_shows_too_late_did_not_fail(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    """As with Pulp, whose workers were away for a while."""
+    server.hidden_until = {BASE.filename: 1}
+    with pytest.raises(IncompletePushError, match="base, which the index did not show in time") as caught:
+        push(source, LegacyPublisher(client, server.url), metadata=read_metadata, workers=1, read_back_wait=0)
+    found = {file.project: file.state for file in caught.value.receipt.files}
+    assert found == {"base": State.UPLOADED, "lone": State.UPLOADED, "lib": State.FAILED, "app": State.FAILED}
+
+
 def test_tries_are_bounded(source: FolderSource, server: FakeRepository, client: Client) -> None:
     server.faults = {BASE.filename: [Fault(503, headers={"retry-after": "0"})] * 50}
     with pytest.raises(IncompletePushError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 
 from mirror import __version__
@@ -72,6 +72,7 @@ class Outcomes:
 
     def receipt(self, repository: str) -> Receipt:
         """What is known now."""
+        failed = {file.project for name, file in self.files.items() if self.state(name) not in THERE}
         return Receipt(
             tool=f"airgap {__version__}",
             repository=repository,
@@ -85,17 +86,20 @@ class Outcomes:
                     file.version,
                     file.size,
                     file.sha256,
-                    *self._found.get(name, self._untried(file)),
+                    *self._found.get(name, self._untried(file, failed)),
                 )
                 for name, file in sorted(self.files.items())
             ),
         )
 
-    def _untried(self, file: SourceFile) -> tuple[State, str]:
+    def _untried(self, file: SourceFile, failed: Collection[str]) -> tuple[State, str]:
         if self._halted_by is not None:
             return State.FAILED, f"not tried: stopped after this: {self._halted_by}"
         cause = self._blocked.get(file.project)
-        return State.FAILED, f"not tried: it requires {cause}, which failed" if cause else "not tried"
+        if cause is None:
+            return State.FAILED, "not tried"
+        why = "which failed" if cause in failed else "which the index did not show in time"
+        return State.FAILED, f"not tried: it requires {cause}, {why}"
 
 
 def _now() -> str:
