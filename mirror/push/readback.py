@@ -38,12 +38,13 @@ def confirm(
 ) -> None:
     """Settle by what the index shows what became of *files*, all of which were sent.
 
-    It is asked until it shows everything, for *wait* seconds at most. Where a question fails for good, it is not
-    repeated. What the repository accepted and does not show then has failed: a server, or whoever answers in its place,
-    may say that all is well and store nothing. Where *stop* is set meanwhile, the rest is left unsettled.
+    It is asked until it shows everything, or until nothing of this push has appeared for *wait* seconds: a server that
+    works through its uploads later (Pulp) takes its time. Where a question fails for good, it is not repeated. What the
+    repository accepted and does not show then has failed: a server, or whoever answers in its place, may say that all
+    is well and store nothing. Where *stop* is set meanwhile, the rest is left unsettled.
     """
     stop = stop or threading.Event()
-    deadline = time.monotonic() + wait
+    deadline, shown = time.monotonic() + wait, len(outcomes.seen)
     pause = 0.1
     missing = list(files)
     pages: dict[str, _Page] = {}
@@ -60,6 +61,8 @@ def confirm(
         final = all(isinstance(found, AirgapError) and not found.retryable for found in pages.values())
         # A file whose upload failed is looked for once, since the server may have it; one that was accepted must come.
         missing = [file for file in missing if outcomes.state(file.filename) is State.UPLOADED]
+        if len(outcomes.seen) > shown:
+            deadline, shown = time.monotonic() + wait, len(outcomes.seen)
         pause = min(pause, deadline - time.monotonic())
         if not missing or final or pause <= 0:
             break

@@ -22,7 +22,7 @@ from mirror.push.schedule import first_steps
 from mirror.push.scratch import sweep
 from mirror.push.unpacker import Unpacker, unpacking
 
-#: Seconds that a repository gets to show in its index what it accepted.
+#: Seconds that a repository gets to show in its index what it accepted, or some more of it.
 READ_BACK_WAIT = 30.0
 #: Uploads at a time, at most.
 WORKERS = 16
@@ -73,7 +73,8 @@ def push(
 
     At most *workers* files are under way at a time, fewer where the server asks for it. A file that fails holds back
     its dependents only, unless the failure is one that all others would share. Nothing is begun before the index shows
-    what it needs, which gets *read_back_wait* seconds for it, and as many at the end to show everything. Then
+    what it needs, which gets *read_back_wait* seconds for it, and as many at the end to show everything, counted anew
+    whenever something more appears. Then
     *verify_download* of the files, the largest (-1: all), are fetched and hashed. The receipt goes to the path
     *receipt*, *sign*ed, as soon as there is something to tell, also where the push ends with an error.
 
