@@ -17,11 +17,14 @@ from click.testing import CliRunner
 
 from mirror import serve
 from mirror.cli import airgap
+from mirror.net import Client
 from mirror.net.certificates import read_certificate
 from mirror.ops import doctor
+from mirror.push.legacy import LegacyPublisher
 from tests.http_support import Reply, Request, Server, basic, tls_context
 from tests.nginx_support import nginx
-from tests.push_support import free_port
+from tests.push_support import free_port, make_upload
+from tests.wheelhouse import make_wheel
 
 HOST = "127.0.0.1"
 SECRET = "hunter2-marked"
@@ -111,9 +114,41 @@ def test_a_port_that_nobody_listens_on() -> None:
 def test_a_proxy_is_named_without_its_secret() -> None:
     environ = {"HTTP_PROXY": f"http://bob:{SECRET}@{HOST}:{free_port()}", "http_proxy": "", "NO_PROXY": ""}
     environ["http_proxy"] = environ["HTTP_PROXY"]
-    found = examine("--index-url", "http://nexus.example/simple/", env=environ)
-    assert "bob:****@" in only(found, "proxy", "fine")["text"]
-    assert "can't connect" in only(found, "index")["text"]
+    found = only(examine("--index-url", "http://nexus.example/simple/", env=environ), "proxy")
+    assert "bob:****@" in found["text"]
+    assert "takes no connections" in found["text"]
+    assert "NO_PROXY" in found["remedy"]
+
+
+def test_a_proxy_that_answers() -> None:
+    with Server() as proxy:
+        environ = {"HTTP_PROXY": proxy.url, "http_proxy": proxy.url, "NO_PROXY": ""}
+        found = examine("--index-url", "http://nexus.example/simple/", env=environ)
+    assert proxy.url in only(found, "proxy", "fine")["text"]
+    assert "404" in only(found, "index")["text"]  # what this one answers
+
+
+def test_a_server_that_wants_tls() -> None:
+    """As nginx says it, whose 400 was taken for that of a repository that misses a file."""
+    body = b"<html><body><h1>400 Bad Request</h1>The plain HTTP request was sent to HTTPS port</body></html>"
+    with Server() as server:
+        for path in ("/repo/", "/repo/simple/"):
+            server.handle(path, lambda _: Reply(400, body))
+        found = examine("--repo", f"{server.url}/repo/")
+    assert levels(found, "TLS") == ["problem", "problem"]
+    assert {finding["remedy"] for finding in found if finding["check"] == "TLS"} == {"Should the URL say https://?"}
+    assert levels(found, "upload") == levels(found, "index") == []
+
+
+def test_a_web_page_that_is_no_index(tmp_path: Path) -> None:
+    """That of a repository, which has links to its projects."""
+    with serve.running(tmp_path / "home") as server:
+        url = server.repository_url("pypi-hosted")
+        with Client() as client:
+            LegacyPublisher(client, url).upload(make_upload(make_wheel("alpha"), tmp_path))
+        found = only(examine("--index-url", url), "index")
+    assert "web page, not a simple index" in found["text"]
+    assert found["remedy"].endswith(f"try {url}simple/")
 
 
 class TestTLS:
@@ -129,6 +164,7 @@ class TestTLS:
             found = examine("--index-url", f"{server.url}/simple/", "--write-chain", chain)
         assert "not trusted here" in only(found, "TLS")["text"]
         assert "--cert" in only(found, "TLS")["remedy"]
+        assert only(found, "TLS")["remedy"].startswith("If Testing CA")  # it names whose certificate it is
         der = ssl.PEM_cert_to_DER_cert(chain.read_text())
         assert read_certificate(der).not_after.year >= datetime.now(timezone.utc).year
         assert levels(found, "index") == []
@@ -139,6 +175,13 @@ class TestTLS:
             found = only(examine("--index-url", f"{server.url}/simple/", "--cert", trusted), "TLS")
         assert "sends only its own certificate" in found["text"]
         assert "complete its chain" in found["remedy"]
+
+    def test_an_authority_is_named_where_the_chain_is_whole(self, authority: trustme.CA, tmp_path: Path) -> None:
+        middle = authority.create_child_ca()
+        with index(tls=with_chain(middle.issue_cert(HOST), [middle.cert_pem], tmp_path)) as server:
+            found = only(examine("--index-url", f"{server.url}/simple/"), "TLS")
+        (name,) = {read_certificate(ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode())).subject}
+        assert f"the last is signed by {name}" in found["text"]
 
     def test_certificates_in_the_wrong_order(self, authority: trustme.CA, trusted: Path, tmp_path: Path) -> None:
         middle = authority.create_child_ca()
@@ -162,6 +205,13 @@ class TestTLS:
         assert cause in found["text"]
         assert remedy in found["remedy"]
 
+    def test_an_expired_one_is_not_said_to_lack_its_chain(self, authority: trustme.CA, trusted: Path) -> None:
+        leaf = authority.issue_cert(HOST, not_after=datetime.now(timezone.utc) - timedelta(days=1))
+        with index(tls=tls_context(leaf)) as server:
+            found = only(examine("--index-url", f"{server.url}/simple/", "--cert", trusted), "TLS")
+        assert "ended on" in found["text"]
+        assert "chain" not in found["text"] + found["remedy"]
+
     def test_a_certificate_that_ends_soon(self, authority: trustme.CA, trusted: Path) -> None:
         leaf = authority.issue_cert(HOST, not_after=datetime.now(timezone.utc) + timedelta(days=5))
         with index(tls=tls_context(leaf)) as server:
@@ -172,6 +222,8 @@ class TestTLS:
         with index(tls=tls_context(authority.issue_cert("nexus.example"))) as server:
             found = only(examine("--index-url", f"{server.url}/simple/", "--cert", trusted), "TLS")
         assert "another hostname" in found["text"]
+        assert "is for nexus.example" in found["text"]
+        assert "chain" not in found["text"]
         assert "name that the certificate carries" in found["remedy"]
 
     def test_no_tls_on_this_port(self) -> None:
@@ -335,6 +387,12 @@ def test_it_prints_for_people_too() -> None:
 def test_an_unknown_name_lists_those_that_are_known() -> None:
     done = CliRunner().invoke(airgap, ["doctor", "--repo", "nowhere"])
     assert "nowhere" in str(done.exception)
+
+
+def test_the_names_of_a_certificate(authority: trustme.CA) -> None:
+    names = ["nexus.example", "*.plant.example", "127.0.0.1", "::1"]
+    der = ssl.PEM_cert_to_DER_cert(authority.issue_cert(*names).cert_chain_pems[0].bytes().decode())
+    assert sorted(read_certificate(der).names) == sorted(names)
 
 
 @pytest.mark.parametrize("der", [b"", b"0", b"no certificate at all", b"\x30\x03\x30\x01\x02"])

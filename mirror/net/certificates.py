@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from ipaddress import ip_address
 from itertools import pairwise
 
 _UTC_TIME = 0x17
 _VERSION = 0xA0
+_EXTENSIONS = 0xA3
+_DNS_NAME, _IP_ADDRESS = 0x82, 0x87
+_ALTERNATIVE_NAME = bytes.fromhex("551d11")
 _COMMON_NAME = bytes.fromhex("550403")
 _UNIT = bytes.fromhex("55040b")
 _ORGANISATION = bytes.fromhex("55040a")
@@ -16,7 +20,10 @@ _ORGANISATION = bytes.fromhex("55040a")
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Who it is for, who signed it, and when it is valid (UTC). ``issuer_key`` and ``key`` tell names apart."""
+    """Who it is for, who signed it, and when it is valid (UTC). ``issuer_key`` and ``key`` tell names apart.
+
+    ``names`` are the hosts and addresses that it is for.
+    """
 
     subject: str
     issuer: str
@@ -24,6 +31,7 @@ class Certificate:
     not_after: datetime
     key: bytes
     issuer_key: bytes
+    names: tuple[str, ...] = ()
 
     @property
     def self_signed(self) -> bool:
@@ -34,14 +42,15 @@ def read_certificate(der: bytes) -> Certificate:
     """Read a certificate in DER; a ValueError where it is none."""
     try:
         tbs = list(_children(next(_children(_value(der)))[1]))
-    except (IndexError, StopIteration, RuntimeError) as error:
+        names = tuple(_names(tbs))
+    except (IndexError, StopIteration, RuntimeError, ValueError) as error:
         raise ValueError("not a certificate") from error
     fields = tbs[1:] if tbs and tbs[0][0] == _VERSION else tbs
     if len(fields) < 5:
         raise ValueError("not a certificate")
     _, _, issuer, validity, subject = fields[:5]
     before, after = (_time(*item) for item in _children(validity[1]))
-    return Certificate(_name(subject[1]), _name(issuer[1]), before, after, subject[1], issuer[1])
+    return Certificate(_name(subject[1]), _name(issuer[1]), before, after, subject[1], issuer[1], names)
 
 
 def misplaced(chain: Sequence[Certificate]) -> str:
@@ -57,6 +66,18 @@ def misplaced(chain: Sequence[Certificate]) -> str:
     if len(chain) == 1 and not last.self_signed:
         return f"it sends only its own certificate, not that of {last.issuer}, which signed it"
     return ""
+
+
+def _names(tbs: Sequence[tuple[int, bytes]]) -> Iterator[str]:
+    """What the subject alternative name (RFC 5280, 4.2.1.6) says."""
+    for _, extensions in (element for element in tbs if element[0] == _EXTENSIONS):
+        for _, extension in _children(_value(extensions)):
+            (_, oid), *_, (_, value) = _children(extension)
+            for tag, name in _children(_value(value)) if oid == _ALTERNATIVE_NAME else ():
+                if tag == _DNS_NAME:
+                    yield "".join(letter for letter in name.decode("ascii", "replace") if letter.isprintable())
+                elif tag == _IP_ADDRESS and len(name) in (4, 16):
+                    yield str(ip_address(name))
 
 
 def _value(der: bytes) -> bytes:

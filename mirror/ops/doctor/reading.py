@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
@@ -18,6 +19,9 @@ from mirror.urls import redact, with_slash, without_credentials
 #: A clock that is off by more is told.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
+# nginx, Apache, Go's server.
+_PLAIN = re.compile(rb"(?i)plain HTTP request was sent to HTTPS|speaking plain HTTP to an SSL|HTTP request to an HTTPS")
+
 
 def index(client: Client, url: str) -> Iterator[Finding]:
     """Check that *url* is a simple index, what it offers, and that files can be fetched."""
@@ -25,7 +29,7 @@ def index(client: Client, url: str) -> Iterator[Finding]:
     try:
         answer = client.get(with_slash(url), headers={"accept": ACCEPT}, limit=2**26)
     except NetworkError as error:
-        yield _unread(shown, error)
+        yield _tls_wanted(client, url, shown) or _unread(shown, error)
         return
     yield from _clock(answer)
     kind = answer.headers.get("content-type", "")
@@ -37,10 +41,42 @@ def index(client: Client, url: str) -> Iterator[Finding]:
     if "/simple" not in urlsplit(answer.url).path and "simple" in names:
         yield Finding("index", Level.PROBLEM, f"{shown} is not a simple index.", _index_remedy(shown))
         return
+    if _is_something_else(client, answer.url, names):
+        yield Finding("index", Level.PROBLEM, f"{shown} is a web page, not a simple index.", _index_remedy(shown))
+        return
     form = "JSON (PEP 691)" if "json" in kind else "HTML (PEP 503)"
     yield Finding("index", Level.FINE, f"{shown} is an index in {form} with {len(names)} projects.")
     for name in names[:1]:
         yield from _project(client, urljoin(with_slash(answer.url), f"{name}/"), name, shown)
+
+
+def _is_something_else(client: Client, url: str, names: Sequence[str]) -> bool:
+    """Whether *url* lists what has no page below it: a page for people, as servers have it where the index is not."""
+    if not names or urlsplit(url).path.rstrip("/").endswith("/simple"):
+        return False
+    try:
+        return client.head(urljoin(with_slash(url), f"{names[0]}/"), accept=(404,)).status == 404
+    except NetworkError:
+        return False
+
+
+def _tls_wanted(client: Client, url: str, shown: str) -> Finding | None:
+    """The finding where *url* says http and its server wants https, which nginx and Apache answer with 400."""
+    if urlsplit(url).scheme != "http":
+        return None
+    try:
+        answer = client.send("GET", url)
+    except NetworkError:
+        return None
+    return tls_wanted(answer, shown)
+
+
+def tls_wanted(answer: Response, shown: str) -> Finding | None:
+    """The finding where *answer* to a request without TLS says that the server wants it there, else None."""
+    if answer.status != 400 or not _PLAIN.search(answer.body[:4096]):
+        return None
+    text = f"{shown} was asked without TLS, which its server wants on this port."
+    return Finding("TLS", Level.PROBLEM, text, "Should the URL say https://?")
 
 
 def _unread(shown: str, error: NetworkError) -> Finding:

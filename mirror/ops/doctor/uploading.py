@@ -12,6 +12,7 @@ from mirror.net import Client, Settings, probe
 from mirror.net.auth import basic
 from mirror.net.probe import proxy_for
 from mirror.ops.doctor.finding import Finding, Level
+from mirror.ops.doctor.reading import tls_wanted
 from mirror.push.knock import MULTIPART, knock
 from mirror.push.sending import words
 from mirror.urls import redact, without_credentials
@@ -33,6 +34,10 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
         answer = knock(client, url)
     except NetworkError as error:
         yield Finding("upload", Level.PROBLEM, str(error), error.hint)
+        return
+    wanted = tls_wanted(answer, shown)
+    if wanted is not None:
+        yield wanted
         return
     said = client.scrub(words(answer))
     if answer.status == 401 and known is None:
