@@ -8,10 +8,12 @@ import pytest
 
 from mirror import serve
 from mirror.errors import BundleError, ConflictError, NetworkError, StorageError
-from mirror.models import Event, Stage
+from mirror.models import Event, Hashes, Stage
 from mirror.net import Client, Settings
 from mirror.push.deliver import TRIES
 from mirror.push.legacy import LegacyPublisher
+from mirror.push.outcomes import Outcomes
+from mirror.push.readback import confirm
 from mirror.push.receipt import Receipt, State
 from mirror.push.run import IncompletePushError, push
 from tests.push_support import FakeRepository, Fault, FolderSource, fake_repository, read_metadata
@@ -204,6 +206,16 @@ def test_a_refused_file_holds_back_its_dependents_only(
     assert sorted(server.files) == [LONE.filename]
 
 
+def test_a_limit_in_between_is_named_where_the_file_is(
+    source: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.faults = {LONE.filename: [Fault(413, body=b"<h1>413 Request Entity Too Large</h1>")]}
+    with pytest.raises(IncompletePushError, match="limits the size of a request") as caught:
+        run(source, server, client)
+    (failed,) = [file for file in caught.value.receipt.files if file.state is State.FAILED]
+    assert "client_max_body_size" in failed.reason
+
+
 def test_what_the_index_shows_too_late_did_not_fail(
     source: FolderSource, server: FakeRepository, client: Client
 ) -> None:
@@ -248,6 +260,19 @@ def test_a_server_that_can_not_be_read_is_a_network_error_and_no_receipt(
 def test_an_index_that_lags_is_waited_for(source: FolderSource, server: FakeRepository, client: Client) -> None:
     server.hidden_until = {APP.filename: 3}
     assert run(source, server, client, wait=10).complete
+
+
+def test_an_index_that_keeps_growing_is_waited_for(server: FakeRepository, client: Client, tmp_path: Path) -> None:
+    """Pulp accepts uploads faster than its workers get through them: each question finds one file more."""
+    wheels = [make_wheel("slow", f"1.{number}") for number in range(8)]
+    outcomes = Outcomes(FolderSource(tmp_path, [(wheel, []) for wheel in wheels]).manifest)
+    for number, wheel in enumerate(wheels):
+        server.files[wheel.filename] = wheel.data
+        server.hidden_until[wheel.filename] = number
+        outcomes.sent[wheel.filename] = Hashes((("sha256", wheel.sha256),))
+        outcomes.set(wheel.filename, State.UPLOADED)
+    confirm(LegacyPublisher(client, server.url), outcomes, list(outcomes.files.values()), wait=0.2)
+    assert outcomes.seen == set(outcomes.files)
 
 
 def test_an_index_that_never_shows_a_file_fails_it(

@@ -228,5 +228,6 @@ def _summary(receipt: Receipt, path: Path | None) -> list[str]:
     sent = sum(file.size for file in receipt.files if file.state.value == "uploaded")
     uploaded = f"{count(states.count('uploaded'), 'file')} uploaded ({human_bytes(sent)})"
     present = f"{states.count('present')} already there"
-    lines = [f"{receipt.repository}: {uploaded}, {present}. All {count(len(states), 'file')} are in it."]
+    held = f"All {len(states)} files are" if len(states) != 1 else "It is"
+    lines = [f"{receipt.repository}: {uploaded}, {present}. {held} in the repository."]
     return [*lines, f"receipt  {path}"] if path is not None else lines

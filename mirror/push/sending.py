@@ -75,8 +75,9 @@ def refusal(client: Client, answer: Response, upload: Upload, *, shown: str) -> 
     if 300 <= status < 400:
         target = redact(without_credentials(urljoin(answer.url, answer.headers.get("location", ""))))
         return NotFoundError(message, status=status, reason=said, hint=f"Uploads belong to {target}.")
-    hint = "A server or proxy in between limits the size of a request." if status == 413 else ""
-    return HTTPError(message, status=status, reason=said, hint=hint)
+    if status == 413:  # of one file: whoever reads about it needs the remedy there
+        message += " A server or proxy in between limits the size of a request (nginx: client_max_body_size)."
+    return HTTPError(message, status=status, reason=said)
 
 
 def _is_web_page(answer: Response) -> bool:
