@@ -140,6 +140,29 @@ def test_a_server_that_wants_tls() -> None:
     assert levels(found, "upload") == levels(found, "index") == []
 
 
+@pytest.mark.parametrize("path", ["/api/packages/plant/pypi", "/api/v4/projects/7/packages/pypi"])
+def test_a_registry_without_a_page_of_all_projects(path: str) -> None:
+    """Gitea's and GitLab's URLs have no slash at the end, and are right."""
+    with Server() as server:
+        server.handle(path, lambda request: Reply(400 if request.method == "POST" else 404))
+        found = examine("--repo", server.url + path)
+        assert levels(found, "upload") == ["fine"]
+        assert levels(found, "index") == ["note"]
+        server.handle(path, lambda _: Reply(404))
+        assert "hosted repository" in only(examine("--repo", server.url + path), "upload")["remedy"]
+
+
+def test_the_index_of_devpi() -> None:
+    """It is not where others have it, which devpi's header tells."""
+    with Server() as server:
+        absent = Reply(404, headers={"x-devpi-api-version": "2"})
+        server.handle("/user/index/simple/", lambda _: absent)
+        server.add("/user/index/+simple/", b"<!DOCTYPE html><html></html>", content_type="text/html")
+        server.handle("/user/index/", lambda _: Reply(400))
+        found = examine("--repo", f"{server.url}/user/index/")
+    assert f"{server.url}/user/index/+simple/" in only(found, "index", "fine")["text"]
+
+
 def test_a_web_page_that_is_no_index(tmp_path: Path) -> None:
     """That of a repository, which has links to its projects."""
     with serve.running(tmp_path / "home") as server:

@@ -19,6 +19,9 @@ from mirror.urls import redact, with_slash, without_credentials
 #: A clock that is off by more is told.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
+#: Gitea's, Forgejo's and GitLab's package registries: URLs without a slash at the end, indexes without a root page.
+ROOTLESS = re.compile(r"/api/(packages/[^/]+|v4/[^/]+/[^/]+(/-)?/packages)/pypi(/simple)?/?\Z")
+
 # nginx, Apache, Go's server.
 _PLAIN = re.compile(rb"(?i)plain HTTP request was sent to HTTPS|speaking plain HTTP to an SSL|HTTP request to an HTTPS")
 
@@ -82,6 +85,9 @@ def tls_wanted(answer: Response, shown: str) -> Finding | None:
 def _unread(shown: str, error: NetworkError) -> Finding:
     if isinstance(error, AuthError):
         return Finding("credentials", Level.PROBLEM, str(error), error.hint)
+    if isinstance(error, NotFoundError) and ROOTLESS.search(urlsplit(shown).path):
+        text = f"{shown} has no page of all projects, as always with Gitea, Forgejo and GitLab: nothing to look at."
+        return Finding("index", Level.NOTE, text, "To see a project's page, ask for it there by its name.")
     if isinstance(error, NotFoundError):
         sent_on = PULP_CONTENT in str(error) and PULP_CONTENT not in shown
         return Finding("index", Level.PROBLEM, str(error), PULP_REMEDY if sent_on else _index_remedy(shown))

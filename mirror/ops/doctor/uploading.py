@@ -12,7 +12,7 @@ from mirror.net import Client, Settings, probe
 from mirror.net.auth import basic
 from mirror.net.probe import proxy_for
 from mirror.ops.doctor.finding import Finding, Level
-from mirror.ops.doctor.reading import tls_wanted
+from mirror.ops.doctor.reading import ROOTLESS, tls_wanted
 from mirror.push.knock import MULTIPART, knock
 from mirror.push.sending import words
 from mirror.urls import redact, without_credentials
@@ -52,12 +52,19 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
         remedy = "Give the URL of a hosted repository that takes uploads: not a group, a proxy or (Pulp) a publication."
         yield Finding("upload", Level.PROBLEM, f"{shown} takes no uploads ({answer.status}, {said}).", remedy)
     elif answer.status == 403:
-        text = f"{shown} knows the user, who may not upload there" if known else f"{shown} refuses uploads by anybody"
+        text = (
+            f"{shown} says that user {known[0]} may not upload there"
+            if known
+            else f"{shown} refuses uploads by anybody"
+        )
         text += f" ({said})." if said else "."
-        yield Finding("credentials", Level.PROBLEM, text, "Ask for the right to add files (in Nexus: edit and add).")
+        remedy = "Ask for the right to add files (in Nexus: edit and add)."
+        if known:  # some, pypiserver for one, say so of a wrong password
+            remedy += " Some servers answer a wrong password in the same way."
+        yield Finding("credentials", Level.PROBLEM, text, remedy)
     elif answer.status in (404, 405, 410) or 300 <= answer.status < 400:
         yield Finding("upload", Level.PROBLEM, f"{shown} takes no uploads ({answer.status}).", _upload_remedy(shown))
-    elif not urlsplit(url).path.endswith("/") and answer.status == 400:
+    elif answer.status == 400 and _lacks_slash(url):
         yield Finding("upload", Level.PROBLEM, f"{shown} refuses uploads (400).", _upload_remedy(shown))
     elif answer.status in (502, 503, 504):
         text = f"{shown} can't be used now ({answer.status})."
@@ -73,9 +80,14 @@ def _upload_remedy(shown: str) -> str:
     for ending in ("/simple/", "/simple"):
         if path.endswith(ending):
             return f"That is where an index is read. Uploads usually go to {shown.removesuffix(ending)}/"
-    if not path.endswith("/"):
+    if _lacks_slash(shown):
         return f"The URL lacks its last slash: {shown}/"
     return "Give the URL of a hosted repository: a group or a proxy takes no uploads."
+
+
+def _lacks_slash(url: str) -> bool:
+    path = urlsplit(url).path
+    return not path.endswith("/") and not ROOTLESS.search(path)
 
 
 def _limit(url: str, settings: Settings, known: tuple[str, str] | None) -> Iterator[Finding]:
