@@ -51,7 +51,9 @@ class Fetcher:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        # A future takes ten times the memory of what it results in: of files that are here, only that is kept.
         self._futures: dict[tuple[str, str], Future[Fetched]] = {}
+        self._fetched: dict[tuple[str, str], Fetched] = {}
         self._waiting: deque[tuple[Future[Fetched], File]] = deque()
         self._running = 0
         self._pace = _Pace(workers)
@@ -77,22 +79,26 @@ class Fetcher:
 
     def start(self, file: File) -> Future[Fetched]:
         """Begin to fetch *file* unless that has been done; the result is there once the store has it, verified."""
-        strongest = file.hashes.strongest
-        key = (file.filename, "=".join(strongest) if strongest else file.url)
+        key = file.key
         with self._lock:
-            future = self._futures.get(key)
+            fetched, future = self._fetched.get(key), self._futures.get(key)
             if future is not None:
                 return future
-            future = self._futures[key] = Future()
+            future = Future()
+            if fetched is None:
+                self._futures[key] = future
+        if fetched is not None:
+            future.set_result(fetched)
+            return future
         try:
             known = self._known(file)
         except AirgapError as error:
             future.set_exception(error)
             return future
         if known is not None:
-            future.set_result(known)
+            self._settle(key, future, known)
             return future
-        if strongest is None:
+        if file.hashes.strongest is None:
             self._report(
                 Event("warning", Stage.DOWNLOAD, f"{file.filename}: the index shows no digest; its bytes go unchecked.")
             )
@@ -154,13 +160,19 @@ class Fetcher:
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(self._receive(file))
+                self._settle(file.key, future, self._receive(file))
             except AirgapError as error:
                 if file.filename not in str(error):
                     error.args = (f"{file.filename}: {error}",)
                 future.set_exception(error)
             except BaseException as error:  # noqa: BLE001 - whoever waits for the result must see it
                 future.set_exception(error)
+
+    def _settle(self, key: tuple[str, str], future: Future[Fetched], fetched: Fetched) -> None:
+        with self._lock:
+            self._fetched[key] = fetched
+            del self._futures[key]
+        future.set_result(fetched)
 
     def _known(self, file: File) -> Fetched | None:
         """What the store has under one of the file's digests; sha256 first, then what an earlier download proved."""

@@ -237,14 +237,19 @@ class RequirementSet:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The part of core metadata that a resolver and an index need. ``raw`` is the METADATA or PKG-INFO as it was."""
+    """The part of core metadata that a resolver and an index need; ``text`` returns the rest, wherever it is kept."""
 
     name: NormalizedName
     version: str
     requires_dist: tuple[Requirement, ...] = ()
     requires_python: str | None = None
     provides_extra: frozenset[NormalizedName] = frozenset()
-    raw: bytes = field(default=b"", repr=False)
+    text: Callable[[], bytes] = field(default=bytes, repr=False, compare=False)
+
+    @property
+    def raw(self) -> bytes:
+        """The METADATA or PKG-INFO as it was."""
+        return self.text()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -369,6 +370,11 @@ class Scratch:
                 left = left[self._file.write(left) :]
             self._size += len(data)
         return start
+
+    def keep(self, data: bytes) -> Callable[[], bytes]:
+        """Append *data*, and return what reads it again."""
+        start = self.write(data)
+        return partial(self.read, start, start + len(data))
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes from *start* to *end*, which were written before."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from packaging.utils import NormalizedName
 from mirror.errors import IndexPageError, NotFoundError
 from mirror.index.simple import ACCEPT, HTML_TYPE, ParsedPage, folder_page, parse_page
 from mirror.index.sources import Source, Sources
+from mirror.once import Once
 from mirror.store import Scratch, Store
 from mirror.urls import redact, with_slash, without_credentials
 
@@ -51,11 +51,10 @@ class IndexClient:
         self._sources = Sources(indexes)
         self._best_match = best_match
         self._find_links = tuple(find_links)
-        self._lock = threading.Lock()
         # Parsing takes many times the memory of what is kept, and threads would take turns at it in any case.
         self._parsing = threading.Lock()
         self._scratch: Scratch | None = None  # lasts for as long as somebody has a page that lies in it
-        self._found: dict[tuple[str, str], Future[tuple[ParsedPage, ...]]] = {}
+        self._found: Once[tuple[str, str], tuple[ParsedPage, ...]] = Once()
 
     def __enter__(self) -> IndexClient:
         return self
@@ -67,8 +66,8 @@ class IndexClient:
 
     def forget(self) -> None:
         """Drop every page: they take memory and room on the disk, and are asked for anew."""
-        with self._lock:
-            self._found.clear()
+        self._found.forget()
+        with self._parsing:
             self._scratch = None
 
     def pages(self, project: NormalizedName) -> tuple[ParsedPage, ...]:
@@ -80,21 +79,7 @@ class IndexClient:
         that holds for all indexes behind it. Where nobody has it: empty. A NetworkError that came once comes again
         at every call.
         """
-        return self._once(("project", project), lambda: self._find(project))
-
-    def _once(self, key: tuple[str, str], find: Callable[[], tuple[ParsedPage, ...]]) -> tuple[ParsedPage, ...]:
-        """What *find* returns or raises, called by whichever thread comes first while the others wait."""
-        with self._lock:
-            future = self._found.get(key)
-            first = future is None
-            if future is None:
-                future = self._found[key] = Future()
-        if first:
-            try:
-                future.set_result(find())
-            except BaseException as error:  # noqa: BLE001 - whoever waits must see it too
-                future.set_exception(error)
-        return future.result()
+        return self._found.get(("project", project), lambda: self._find(project))
 
     def _find(self, project: NormalizedName) -> tuple[ParsedPage, ...]:
         found: list[ParsedPage] = []
@@ -102,7 +87,7 @@ class IndexClient:
         for place in self._find_links:
             if pinned and not _is_file(_find_links_url(place)):
                 continue  # it may belong to anybody, as an index may
-            for page in self._once(("find-links", place), lambda place=place: self._links(place)):  # type: ignore[misc]
+            for page in self._found.get(("find-links", place), lambda place=place: self._links(place)):  # type: ignore[misc]
                 mine = page.only(project)
                 found += [mine] if mine.filenames else []
         for source in sources:

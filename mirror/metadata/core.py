@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -39,7 +39,7 @@ def parse(raw: bytes, *, filename: str) -> Metadata:
             requires_dist=tuple(map(_requirement, fields.get("requires-dist", ()))),
             requires_python=_specifier(requires_python) if requires_python else None,
             provides_extra=frozenset(_extra(extra) for extra in fields.get("provides-extra", ())),
-            raw=raw,
+            text=partial(bytes, raw),
         )
     except InvalidName:
         raise _malformed(filename, "Name", name) from None

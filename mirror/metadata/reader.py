@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -18,7 +18,8 @@ from mirror.metadata.core import parse, trusted
 from mirror.metadata.remote import NoRangesError, remote_metadata
 from mirror.metadata.wheel import METADATA_LIMIT, wheel_metadata
 from mirror.models import Event, File, Hashes, Metadata, Reporter, Stage, silent
-from mirror.store import Store
+from mirror.once import Once
+from mirror.store import Scratch, Store
 from mirror.urls import origin, redact
 
 if TYPE_CHECKING:  # importing it costs an HTTP library, which whoever has a Client has paid for
@@ -60,7 +61,8 @@ class MetadataReader:
         self._fetch = fetch
         self._report = report
         self._lock = threading.Lock()
-        self._found: dict[tuple[str, str], Future[Metadata]] = {}
+        self._scratch: Scratch | None = None
+        self._found: Once[tuple[str, str], Metadata] = Once()
         self._builds: dict[tuple[str, str], tuple[Requirement, ...]] = {}
         self._sizes: dict[tuple[str, str], int] = {}
         self._rangeless: set[tuple[str, str, int]] = set()
@@ -72,26 +74,11 @@ class MetadataReader:
         a build could tell (PEP 643); HashMismatchError where a PEP 658 file is not what the index promised;
         NetworkError where the file can't be reached.
         """
-        key = file.key
-        with self._lock:
-            future = self._found.get(key)
-            first = future is None
-            if future is None:
-                future = self._found[key] = Future()
-        if first:
-            try:
-                future.set_result(self._read(file))
-            except BaseException as error:  # noqa: BLE001 - whoever waits must see it too
-                future.set_exception(error)
-        return future.result()
+        return self._found.get(file.key, lambda: self._kept(self._read(file)))
 
     def known(self, file: File) -> Metadata | None:
         """What :meth:`read` returned for *file* already; None where nobody asked, or it is no sound answer."""
-        with self._lock:
-            future = self._found.get(file.key)
-        if future is None or not future.done() or future.exception() is not None:
-            return None
-        return future.result()
+        return self._found.known(file.key)
 
     def build_requires(self, file: File) -> tuple[Requirement, ...]:
         """What building the sdist *file* needs: ``build-system.requires``, or setuptools where it says nothing."""
@@ -110,6 +97,12 @@ class MetadataReader:
         if sha256 is not None and self._store.has(sha256):
             return self._store.size(sha256)
         return self._sizes.get(file.key)
+
+    def _kept(self, metadata: Metadata) -> Metadata:
+        """The same, with its text in a temporary file: most of it is a description that no resolver reads."""
+        with self._lock:
+            self._scratch = self._scratch or self._store.scratch()
+        return replace(metadata, text=self._scratch.keep(metadata.raw))
 
     def _read(self, file: File) -> Metadata:
         sha256, strongest = file.hashes.sha256, file.hashes.strongest

@@ -125,7 +125,7 @@ def check_offered(plan: Plan, offered: MetadataSource, inside: BundledMetadata) 
             if not file.is_wheel or file.metadata is None:
                 continue
             told, true = offered.read(file), inside.read(file)
-            if told.raw != true.raw:
+            if told is not true and told.raw != true.raw:
                 raise MetadataError(
                     f"{file.filename}.metadata on {redact(file.index)} is not the METADATA inside the wheel (PEP 658): "
                     f"{_contrast(told, true)}.",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import overload
 
@@ -57,29 +57,40 @@ def _python_fits(requires_python: str, python: str) -> bool:
 
 
 class Matches(Sequence[Candidate]):
-    """Candidates, found when they are looked at and then kept: who asks for the first does not pay for the second."""
+    """Candidates, found when they are looked at and then kept: who asks for the first does not pay for the second.
 
-    def __init__(self, candidates: Iterator[Candidate]) -> None:
-        self._candidates = candidates
+    *find* yields them, and the same ones each time: a search has thousands of these, looks at the first candidate of
+    most, and an iterator that stands still would take ten times the memory of what it has yielded.
+    """
+
+    __slots__ = ("_candidates", "_find", "_found")
+
+    def __init__(self, find: Callable[[], Iterator[Candidate]]) -> None:
+        self._find = find
         self._found: list[Candidate] = []
+        self._candidates: Iterator[Candidate] | None = None
 
     def __bool__(self) -> bool:
         return next(iter(self), None) is not None
 
     def __iter__(self) -> Iterator[Candidate]:
         position = 0
-        while position < len(self._found) or self._find():
+        while position < len(self._found) or self._more():
             yield self._found[position]
             position += 1
 
-    def _find(self) -> bool:
-        candidate = next(self._candidates, None)
+    def _more(self) -> bool:
+        candidates = self._candidates
+        if candidates is None:
+            candidates = islice(self._find(), len(self._found), None)
+        candidate = next(candidates, None)
         if candidate is not None:
             self._found.append(candidate)
+        self._candidates = None if len(self._found) == 1 and candidate is not None else candidates
         return candidate is not None
 
     def __len__(self) -> int:
-        while self._find():
+        while self._more():
             pass
         return len(self._found)
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from itertools import islice
-from threading import Lock
+from queue import SimpleQueue
+from threading import Lock, Thread
 from types import TracebackType
 
 from packaging.utils import NormalizedName
@@ -37,7 +39,10 @@ class Prefetcher:
     def __init__(self, metadata: MetadataSource, *, workers: int, pinned: Callable[[File], None]) -> None:
         self._metadata = metadata
         self._pinned = pinned
-        self._pool = ThreadPoolExecutor(workers or 1, thread_name_prefix="prefetch")
+        # No executor: thousands of tasks wait here, and each would have a future that nobody looks at.
+        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._workers = workers
         self._lock = Lock()
         self._walked: set[tuple[str, NormalizedName, NormalizedName | None]] = set()
         self._backtracks: Counter[tuple[str, NormalizedName]] = Counter()
@@ -49,8 +54,12 @@ class Prefetcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closed = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._closed = True
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def walk(self, finder: Finder, markers: Markers, need: Need) -> None:
         """Read ahead from *need*: its page, its best candidate's metadata, and what that needs in turn."""
@@ -59,7 +68,7 @@ class Prefetcher:
             if self._closed or key in self._walked:
                 return
             self._walked.add(key)
-        self._pool.submit(self._walk, finder, markers, need)
+        self._submit(partial(self._walk, finder, markers, need))
 
     def _walk(self, finder: Finder, markers: Markers, need: Need) -> None:
         try:
@@ -71,7 +80,7 @@ class Prefetcher:
                 self._pinned(candidate.file)
             for further in dependencies(candidate, self._metadata.read(candidate.file), markers):
                 self.walk(finder, markers, further)
-        except (AirgapError, RuntimeError):  # RuntimeError: the pool was shut down meanwhile
+        except AirgapError:
             return
 
     def backtracking(self, finder: Finder, rejected: Candidate, needs: Collection[Need]) -> None:
@@ -88,7 +97,23 @@ class Prefetcher:
         older = (candidate for candidate in candidates if candidate.version < rejected.version)
         for candidate in islice(older, min(_FIRST_BATCH * times, _LARGEST_BATCH)):
             if candidate.file.is_wheel:
-                self._pool.submit(self._read, candidate.file)
+                self._submit(partial(self._read, candidate.file))
+
+    def _submit(self, task: Callable[[], object]) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._tasks.put(task)
+            if len(self._threads) < self._workers:
+                thread = Thread(target=self._work, name=f"prefetch-{len(self._threads)}")
+                thread.start()
+                self._threads.append(thread)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            if not self._closed:
+                with suppress(Exception):  # whatever it is, the resolver meets it again
+                    task()
 
     def _read(self, file: File) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from packaging.utils import NormalizedName
@@ -104,14 +105,14 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
     ) -> Matches:
         project, extra = identifier
         needs = list(requirements[identifier])
-        refused = {candidate.version for candidate in incompatibilities[identifier]}
+        refused = frozenset(candidate.version for candidate in incompatibilities[identifier])
         if extra is not None:  # an extra stands or falls with its project
             base: Key = (project, None)
             needs += requirements.get(base, ())
-            refused |= {candidate.version for candidate in incompatibilities.get(base, ())}
+            refused = refused.union(candidate.version for candidate in incompatibilities.get(base, ()))
         self._needs[project] = needs
         self._seen.setdefault(identifier, len(self._seen))
-        return Matches(self._finder.candidates(project, extra, needs, refused))
+        return Matches(partial(self._finder.candidates, project, extra, needs, refused))
 
     def is_satisfied_by(self, requirement: Need, candidate: Candidate) -> bool:
         key = id(requirement), id(candidate)
