@@ -39,6 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "filenames": BASE,
     "durable": set(),
     "once": set(),
+    "spelling": set(),
     "objects": BASE,
     "signing": BASE | {"durable"},
     "config": BASE,
@@ -52,13 +53,13 @@ ARROWS: dict[str, set[str]] = {
     "resolver": BASE | {"filenames", "targets"},
     "lockfiles": BASE | {"filenames", "targets"},
     "fetch": BASE | {"net", "store"},
-    "bundle": BASE | {"durable", "filenames", "store", "index.simple", "index.static"},
-    "push": BASE | {"durable", "filenames", "index", "net", "objects", "store", "bundle"},
+    "bundle": BASE | {"durable", "filenames", "spelling", "store", "index.simple", "index.static"},
+    "push": BASE | {"durable", "filenames", "index", "net", "objects", "spelling", "store", "bundle"},
     # The embedded repository implements push's Protocol, so the arrow points from the adapter to the port.
     "serve": BASE
     | {"durable", "filenames", "config", "index", "metadata", "net", "objects", "store", "push.publisher"},
     "ops": BASE | CORE | {"objects"},
-    "sync": BASE | CORE | {"durable", "ops", "signing"},
+    "sync": BASE | CORE | {"durable", "ops", "signing", "spelling"},
     "cli": BASE | CORE | {"ops", "serve", "signing", "sync"},
     "__main__": {"cli"},
 }

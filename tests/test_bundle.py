@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from mirror.bundle import BundleReader, Frames, manifest, parse_manifest, unpack, write_bundle
+from mirror.bundle import BundleReader, Frames, manifest, parse_manifest, prepare, unpack, write_bundle
 from mirror.bundle import frames as frames_module
 from mirror.errors import BundleError, HashMismatchError, IncompleteError, StorageError, UsageError
 from mirror.models import Event
@@ -288,11 +288,12 @@ def test_a_disk_that_takes_only_part_of_the_last_bytes(tmp_path: Path, missing: 
     path = tmp_path / "bundle.tar.zst"
     size = write_bundle(path, content, store).size
     path.unlink()
+    prepared = prepare(content)  # its documents lie in a file that is larger than the bundle
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, before[1]))
     try:
         with pytest.raises(StorageError, match="File too large"):
-            write_bundle(path, content, store)
+            write_bundle(path, prepared, store)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not [each for each in tmp_path.iterdir() if each.is_file()]

@@ -194,7 +194,7 @@ def test_locks_stay_valid_whatever_an_index_says(index: str, marker: str, requir
     )  # fmt: skip
     markers = {**MARKERS, "platform_machine": marker}
     bundled = BundledTarget("t", (), markers, {"a": "1"})
-    body = render_lock(bundled, [file])
+    body = b"".join(render_lock(bundled, [file]))
     document = tomllib.loads(body.decode())
     assert document["packages"][0].get("index", "") == index
     check_lock(Manifest((bundled,), (file,)), lock_path("t"), body)
@@ -221,7 +221,8 @@ def test_sbom_is_valid_cyclonedx_and_says_who_needs_whom(tmp_path: Path) -> None
 def test_sbom_stays_valid(version: str, license_: str) -> None:
     file = BundledFile("a b-1.whl", "a", version, 5, "0" * 64, targets=("t",), requires=("a", "gone"))
     metadata = f"Name: a\nLicense: {license_}\n\nbody".encode()
-    text = render_sbom([BundledTarget("t", (), {}, {"a": version})], [file], {"a b-1.whl": metadata}).decode()
+    pieces = render_sbom([BundledTarget("t", (), {}, {"a": version})], [file], {"a b-1.whl": metadata})
+    text = b"".join(pieces).decode()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 
 
@@ -285,7 +286,7 @@ def test_report_says_what_a_reviewer_must_know(tmp_path: Path) -> None:
 
 def test_report_of_wheels_only_has_nothing_to_look_at() -> None:
     file = BundledFile("a-1-py3-none-any.whl", "a", "1", 5, "0" * 64)
-    assert "Nothing: only wheels" in read(render_report([], [file], {})).text
+    assert "Nothing: only wheels" in read(b"".join(render_report([], [file], {}))).text
 
 
 def test_report_escapes_everything() -> None:
@@ -294,7 +295,7 @@ def test_report_escapes_everything() -> None:
         targets=(EVIL,), chain=(EVIL, EVIL), requires=(EVIL,),
     )  # fmt: skip
     bundled = BundledTarget(EVIL, (EVIL,), {"python_full_version": EVIL}, {EVIL: EVIL})
-    body = render_report([bundled], [file], {file.filename: f"License: {EVIL}".encode()})
+    body = b"".join(render_report([bundled], [file], {file.filename: f"License: {EVIL}".encode()}))
     page = read(body)
     assert b"<script" not in body.lower()
     assert page.tags <= {

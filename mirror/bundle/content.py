@@ -1,12 +1,13 @@
-"""From a plan to everything that a bundle holds besides the distribution files themselves. Pure."""
+"""From a plan to everything that a bundle holds besides the distribution files themselves."""
 
 from __future__ import annotations
 
-import hashlib
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Protocol
 
 from packaging.utils import canonicalize_name
@@ -24,16 +25,19 @@ from mirror.bundle.manifest import (
     lock_path,
     page_paths,
 )
+from mirror.bundle.members import Members
 from mirror.bundle.pylock import render_lock
 from mirror.bundle.report import render_report, report_of_delta
 from mirror.bundle.sbom import render_sbom
 from mirror.bundle.static import index_pages
 from mirror.errors import HashMismatchError, IncompleteError
 from mirror.models import Pin, Plan, is_safe_filename
+from mirror.store import Scratch
 from mirror.urls import redact, without_credentials
 
 _UNUSUAL = re.compile(r"[^A-Za-z0-9._-]+")
 _SOURCE_NAME_LENGTH = 80
+_REPORT = "report.html"
 
 
 class Fetched(Protocol):
@@ -77,11 +81,11 @@ class Prepared:
     """A manifest and the bytes of every member that it names besides the distribution files."""
 
     manifest: Manifest
-    members: Mapping[str, bytes] = field(repr=False)
+    members: Members = field(repr=False)
 
 
-def prepare(content: BundleContent) -> Prepared:
-    """Work out everything that a bundle says.
+def prepare(content: BundleContent, scratch: Scratch | None = None) -> Prepared:
+    """Work out everything that a bundle says; its documents are kept in *scratch*, or in a temporary file anywhere.
 
     Raises an IncompleteError where a file of the plan was not fetched, a HashMismatchError where it is not the one that
     the index promised, a BundleError where the plan contradicts itself.
@@ -99,24 +103,20 @@ def prepare(content: BundleContent) -> Prepared:
         )
         for plan in sorted(content.plan.targets, key=lambda plan: plan.target.name)
     )
-    files = _placed(_files(content))
-    members: dict[str, bytes] = {
-        f"{file.path}.metadata": content.metadata[file.filename] for file in files if file.metadata_sha256
-    }
-    members |= index_pages((project, tuple(group)) for project, group in groupby(files, key=lambda file: file.project))
-    members |= {lock_path(target.name): render_lock(target, files) for target in targets}
-    members |= {
-        f"requirements/{position:02}-{_source_name(name)}": text.encode("utf-8", "surrogateescape")
+    members = Members(scratch or Scratch(Path(tempfile.gettempdir())))
+    documents = _offered(content, members)
+    files = _placed(_files(content, documents))
+    named = list(documents.values())
+    pages = index_pages(groupby(files, key=lambda file: file.project))
+    named += [members.put(path, [page]) for path, page in pages]
+    named += [members.put(lock_path(target.name), render_lock(target, files)) for target in targets]
+    named += [
+        members.put(f"requirements/{position:02}-{_source_name(name)}", [text.encode("utf-8", "surrogateescape")])
         for position, (name, text) in enumerate(content.sources, 1)
-    }
-    members["sbom.cdx.json"] = render_sbom(targets, files, content.metadata)
-    members["report.html"] = render_report(targets, files, content.metadata)
-    members = dict(sorted(members.items()))
-    manifest = Manifest(
-        targets=targets,
-        files=files,
-        members=tuple(Member(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in members.items()),
-    )
+    ]
+    named.append(members.put("sbom.cdx.json", render_sbom(targets, files, content.metadata)))
+    named.append(members.put(_REPORT, render_report(targets, files, content.metadata)))
+    manifest = Manifest(targets, files, tuple(sorted(named, key=lambda member: member.path)))
     check(manifest)
     return Prepared(manifest, members)
 
@@ -134,24 +134,31 @@ def as_delta(prepared: Prepared, since: Since) -> Prepared:
     used = sorted({file.carrier for file in files if file.carrier is not None})
     if not used:
         return prepared
-    members = {path: data for path, data in prepared.members.items() if path not in absent}
-    report = members["report.html"] = report_of_delta(members["report.html"], files)
+    left_over = [member for member in prepared.manifest.members if member.path not in absent]
+    members = prepared.members.only(member.path for member in left_over)
+    report = members.put(_REPORT, report_of_delta(prepared.members.chunks(_REPORT), files))
     manifest = replace(
         prepared.manifest,
         files=files,
-        members=tuple(
-            Member(member.path, len(report), hashlib.sha256(report).hexdigest())
-            if member.path == "report.html"
-            else member
-            for member in prepared.manifest.members
-            if member.path not in absent
-        ),
+        members=tuple(report if member.path == _REPORT else member for member in left_over),
         since={identity: since.names.get(identity, "") for identity in used},
     )
     return Prepared(manifest, members)
 
 
-def _files(content: BundleContent) -> list[BundledFile]:
+def _offered(content: BundleContent, members: Members) -> dict[str, Member]:
+    """Put what PEP 658 offers of each file among *members*, by file name.
+
+    It is about wheels; and a name that leaves no room for ``.metadata`` goes without.
+    """
+    return {
+        filename: members.put(f"packages/{filename}.metadata", [content.metadata[filename]])
+        for filename, file in content.plan.files().items()
+        if file.is_wheel and filename in content.metadata and is_safe_filename(f"{filename}.metadata")
+    }
+
+
+def _files(content: BundleContent, documents: Mapping[str, Member]) -> list[BundledFile]:
     """Every file of the plan, in archive order, not yet placed into frames."""
     installed: dict[str, list[tuple[str, Pin]]] = {}
     built_with: dict[str, list[tuple[str, Pin]]] = {}
@@ -194,7 +201,7 @@ def _files(content: BundleContent) -> list[BundledFile]:
                 builds=tuple(dict.fromkeys(name for name, _ in built_with.get(filename, ()))),
                 chain=pin.chain,
                 requires=tuple(sorted(to_build.get(filename, set()).union(*(other.requires for other in siblings)))),
-                metadata_sha256=_metadata_digest(filename, content.metadata),
+                metadata_sha256=documents[filename].sha256 if filename in documents else None,
                 origin=tuple(sorted(content.origins.get(filename, {}).items())),
             )
         )
@@ -211,13 +218,6 @@ def _placed(files: Iterable[BundledFile]) -> tuple[BundledFile, ...]:
         if carried:
             frame += frames_of(Section(project, frame, carried).size)
     return tuple(placed)
-
-
-def _metadata_digest(filename: str, metadata: Mapping[str, bytes]) -> str | None:
-    """PEP 658 is about wheels; and a name that leaves no room for ``.metadata`` goes without."""
-    if not filename.endswith(".whl") or filename not in metadata or not is_safe_filename(f"{filename}.metadata"):
-        return None
-    return hashlib.sha256(metadata[filename]).hexdigest()
 
 
 def _source_name(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -28,8 +28,8 @@ _MARKERS = ("implementation_name", "os_name", "platform_machine", "sys_platform"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|\+00:00)\Z")
 
 
-def render_lock(target: BundledTarget, files: Iterable[BundledFile]) -> bytes:
-    """Return the lock of *target*; *files* are those of the whole bundle."""
+def render_lock(target: BundledTarget, files: Iterable[BundledFile]) -> Iterator[bytes]:
+    """Yield the lock of *target*; *files* are those of the whole bundle."""
     python = target.markers.get("python_version", "")
     lines = ['lock-version = "1.0"']
     conditions = [f"{name} == {_quoted(target.markers[name])}" for name in _MARKERS if target.markers.get(name)]
@@ -39,8 +39,11 @@ def render_lock(target: BundledTarget, files: Iterable[BundledFile]) -> bytes:
         lines.append(f"requires-python = {_text(f'=={python}.*')}")
     lines.append('created-by = "airgap"')
     mine = sorted((file for file in files if target.name in file.targets), key=lambda file: file.project)
+    if not mine:
+        lines.append("packages = []")
+    yield _encoded(lines)
     for file in mine:
-        lines += ["", "[[packages]]", f"name = {_text(file.project)}", f"version = {_text(file.version)}"]
+        lines = ["", "[[packages]]", f"name = {_text(file.project)}", f"version = {_text(file.version)}"]
         if file.requires_python and _is_specifier(file.requires_python):
             lines.append(f"requires-python = {_text(file.requires_python)}")
         requires = [name for name in file.requires if name in target.pins]
@@ -57,9 +60,7 @@ def render_lock(target: BundledTarget, files: Iterable[BundledFile]) -> bytes:
             f"size = {file.size}",
             f"hashes = {{sha256 = {_text(file.sha256)}}}",
         ]
-    if not mine:
-        lines.append("packages = []")
-    return ("\n".join(lines) + "\n").encode()
+        yield _encoded(lines)
 
 
 def check_lock(manifest: Manifest, path: str, body: bytes) -> None:
@@ -73,6 +74,10 @@ def check_lock(manifest: Manifest, path: str, body: bytes) -> None:
     wanted = [(f"../{file.path}", file.sha256) for file in manifest.files if target in file.targets]
     if sorted(named) != sorted(wanted):
         raise BundleError(f"{path} does not name the files that the manifest names for this target.")
+
+
+def _encoded(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _files(package: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -6,7 +6,8 @@ index is escaped and never becomes a link.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from mirror.bundle.manifest import BundledFile, BundledTarget
@@ -32,9 +33,9 @@ _HEADING = "<h1>What this bundle carries</h1>"
 
 def render_report(
     targets: Sequence[BundledTarget], files: Sequence[BundledFile], metadata: Mapping[str, bytes]
-) -> bytes:
-    """Return the page; *metadata* is core metadata by file name, read for licences only."""
-    parts = [
+) -> Iterator[bytes]:
+    """Yield the page; *metadata* is core metadata by file name, read for licences only."""
+    head = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
@@ -42,31 +43,42 @@ def render_report(
         f"<title>Bundle of {_count(len(_projects(files)), 'project')}</title>",
         f"<style>{_STYLE}</style></head><body>",
         _HEADING,
-        *_summary(targets, files),
-        *_attention(files),
-        *_targets(targets, files),
-        *_project_table(files, metadata),
-        *_file_table(files),
+    ]
+    end = [
         '<p class="note">The digests here are those of the manifest; <code>airgap verify</code> checks every byte.</p>',
         "</body></html>",
     ]
-    return ("\n".join(parts) + "\n").encode()
+    lines = itertools.chain(
+        head,
+        _summary(targets, files),
+        _attention(files),
+        _targets(targets, files),
+        _project_table(files, metadata),
+        _file_table(files),
+        end,
+    )
+    return (f"{line}\n".encode() for line in lines)
 
 
-def report_of_delta(page: bytes, files: Sequence[BundledFile]) -> bytes:
-    """Return *page*, the report of the whole set *files*, with what a delta of it carries at its head."""
+def report_of_delta(page: Iterator[bytes], files: Sequence[BundledFile]) -> Iterator[bytes]:
+    """Yield *page*, the report of the whole set *files*, with what a delta of it carries at its head.
+
+    The first piece of *page* has all of its head.
+    """
     carried = [file for file in files if file.carried]
     size = human_size(sum(file.size for file in carried))
-    rows = "\n".join(
-        f'<tr><td>{escape(file.filename)}</td><td class="n">{human_size(file.size)}</td></tr>' for file in carried
-    )
+    before, _, rest = next(page).partition(_HEADING.encode())
     head = (
         f"<h1>What this delta carries</h1>\n"
         f'<p class="box">{len(carried)} of {len(files)} files, {size}. The others must be where it goes already; '
         "everything below is about all of them.</p>\n"
-        f'<table><tr><th>File</th><th class="n">Size</th></tr>\n{rows}</table>\n<h1>The whole set</h1>'
+        f'<table><tr><th>File</th><th class="n">Size</th></tr>'
     )
-    return page.replace(_HEADING.encode(), head.encode(), 1)
+    yield before + head.encode()
+    for file in carried:
+        yield f'\n<tr><td>{escape(file.filename)}</td><td class="n">{human_size(file.size)}</td></tr>'.encode()
+    yield b"</table>\n<h1>The whole set</h1>" + rest
+    yield from page
 
 
 def human_size(size: int) -> str:

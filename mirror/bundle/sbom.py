@@ -5,60 +5,71 @@ No serial number and no time, both of which the standard lets out: the same cont
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from urllib.parse import quote
 
 from mirror.bundle.manifest import BundledFile, BundledTarget
+from mirror.spelling import spelled
 
 # A free-text licence field sometimes holds the whole licence; a name is what the reader of an SBOM looks for.
 _LICENSE_LENGTH = 120
 
 
-def render_sbom(targets: Iterable[BundledTarget], files: Iterable[BundledFile], metadata: Mapping[str, bytes]) -> bytes:
-    """Return the SBOM: one component a release, with its files as external references, and who depends on whom.
+def render_sbom(
+    targets: Iterable[BundledTarget], files: Iterable[BundledFile], metadata: Mapping[str, bytes]
+) -> Iterator[bytes]:
+    """Yield the SBOM: one component a release, with its files as external references, and who depends on whom.
 
     *metadata* is core metadata by file name; only licences are read from it.
     """
-    components: list[dict[str, object]] = []
-    dependencies: dict[str, set[str]] = {}
-    by_release = groupby(sorted(files, key=_release), key=lambda file: (file.project, file.version))
+    releases = sorted(files, key=_release)
     pins = {target.name: target.pins for target in targets}
-    for (project, version), group in by_release:
-        released = list(group)
-        reference = _purl(project, version)
-        component: dict[str, object] = {
-            "type": "library",
-            "bom-ref": reference,
-            "name": project,
-            "version": version,
-            "purl": reference,
-            "externalReferences": [_reference(file) for file in released],
+    return spelled(
+        {
+            "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "version": 1,
+            "metadata": {"tools": {"components": [{"type": "application", "name": "airgap"}]}},
+            "components": (_component(released, metadata) for released in _grouped(releases)),
+            "dependencies": (_dependencies(released, pins) for released in _grouped(releases)),
         }
-        licenses = next((found for file in released if (found := read_license(metadata.get(file.filename, b"")))), None)
-        if licenses:
-            component["licenses"] = [{"license": {"name": licenses}}]
-        if len(released) == 1:
-            component["hashes"] = [{"alg": "SHA-256", "content": released[0].sha256}]
-        components.append(component)
-        needs = dependencies.setdefault(reference, set())
-        for file in released:
-            for target in file.targets:
-                versions = pins[target]
-                needs.update(_purl(name, versions[name]) for name in file.requires if name in versions)
-    document = {
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": {"tools": {"components": [{"type": "application", "name": "airgap"}]}},
-        "components": components,
-        "dependencies": [
-            {"ref": reference, "dependsOn": sorted(needs - {reference})} for reference, needs in dependencies.items()
-        ],
+    )
+
+
+def _grouped(files: Sequence[BundledFile]) -> Iterator[list[BundledFile]]:
+    return (list(group) for _, group in groupby(files, key=lambda file: (file.project, file.version)))
+
+
+def _component(released: Sequence[BundledFile], metadata: Mapping[str, bytes]) -> dict[str, object]:
+    """One release: its files are *released*."""
+    first = released[0]
+    reference = _purl(first.project, first.version)
+    component: dict[str, object] = {
+        "type": "library",
+        "bom-ref": reference,
+        "name": first.project,
+        "version": first.version,
+        "purl": reference,
+        "externalReferences": [_reference(file) for file in released],
     }
-    return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode()
+    licenses = next((found for file in released if (found := read_license(metadata.get(file.filename, b"")))), None)
+    if licenses:
+        component["licenses"] = [{"license": {"name": licenses}}]
+    if len(released) == 1:
+        component["hashes"] = [{"alg": "SHA-256", "content": first.sha256}]
+    return component
+
+
+def _dependencies(released: Sequence[BundledFile], pins: Mapping[str, Mapping[str, str]]) -> dict[str, object]:
+    reference = _purl(released[0].project, released[0].version)
+    needs: set[str] = set()
+    for file in released:
+        for target in file.targets:
+            versions = pins[target]
+            needs.update(_purl(name, versions[name]) for name in file.requires if name in versions)
+    return {"ref": reference, "dependsOn": sorted(needs - {reference})}
 
 
 def read_license(metadata: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from mirror.bundle.manifest import BundledFile, Manifest
@@ -12,24 +12,21 @@ from mirror.index.simple import PageEntry, parse_page
 from mirror.models import Hashes
 
 
-def index_pages(projects: Iterable[tuple[str, tuple[BundledFile, ...]]]) -> dict[str, bytes]:
-    """Return every page by its path: the root and one folder a project, each as HTML (PEP 503) and JSON (PEP 691)."""
-    pages: dict[str, bytes] = {}
+def index_pages(projects: Iterable[tuple[str, Iterable[BundledFile]]]) -> Iterator[tuple[str, bytes]]:
+    """Yield every page with its path: one folder a project and the root, each as HTML (PEP 503) and JSON (PEP 691)."""
     names: list[str] = []
     for project, files in projects:
         names.append(project)
-        pages |= _project_pages(project, files)
-    return pages | static.root_pages(names)
+        yield from _project_pages(project, files).items()
+    yield from static.root_pages(names).items()
 
 
-def absent_pages(manifest: Manifest) -> dict[str, bytes]:
-    """The pages that a delta leaves out, by their paths: those of the projects of which it carries nothing."""
+def absent_pages(manifest: Manifest) -> Iterator[tuple[str, bytes]]:
+    """The pages that a delta leaves out, with their paths: those of the projects of which it carries nothing."""
     carried = manifest.project_sections
-    pages: dict[str, bytes] = {}
     for project in manifest.projects:
         if project not in carried:
-            pages |= _project_pages(project, manifest.files_of(project))
-    return pages
+            yield from _project_pages(project, manifest.files_of(project)).items()
 
 
 def _project_pages(project: str, files: Iterable[BundledFile]) -> dict[str, bytes]:

@@ -56,7 +56,7 @@ def write_bundle(
     Raises a StorageError where the disk does not allow it or another process writes the same bundle, and what
     :func:`~mirror.bundle.content.prepare` raises.
     """
-    prepared = content if isinstance(content, Prepared) else prepare(content)
+    prepared = content if isinstance(content, Prepared) else prepare(content, store.scratch())
     manifest = prepared.manifest
     report(Event("begin", Stage.WRITE, items=len(manifest.carried), bytes=sum(file.size for file in manifest.carried)))
     with ExitStack() as stack:
@@ -155,8 +155,10 @@ def _documents(prepared: Prepared) -> Iterator[bytes]:
     yield tar.header(MANIFEST, manifest.size)
     yield from manifest.spelled()
     yield bytes(tar.padding(manifest.size))
-    for path, data in prepared.members.items():
-        yield tar.header(path, len(data)) + data + bytes(tar.padding(len(data)))
+    for member in manifest.members:
+        yield tar.header(member.path, member.size)
+        yield from prepared.members.chunks(member.path)
+        yield bytes(tar.padding(member.size))
 
 
 def _content(section: Section) -> int:

@@ -169,7 +169,8 @@ class _Job:
                 metadata=metadata.documents(plan),
                 sources=wanted.sources,
                 origins={name: origin for name, origin in origins.items() if name in files},
-            )
+            ),
+            at.store.scratch(),
         )
 
 

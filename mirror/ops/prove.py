@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
@@ -18,7 +19,7 @@ from mirror.models import Event, File, Metadata, Plan, Reporter, RequirementSet,
 from mirror.ops.builds import Builds
 from mirror.resolver import MetadataSource, Resolution
 from mirror.resolver.pages import FilePage
-from mirror.store import Store
+from mirror.store import Scratch, Store
 from mirror.urls import redact
 
 _MOST_CONTRASTS = 4
@@ -35,6 +36,25 @@ class _BundledIndex:
     def pages(self, project: NormalizedName) -> tuple[FilePage, ...]:
         files = self._projects.get(project)
         return (FilePage(tuple(files), "the bundle"),) if files else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Texts(Mapping[str, bytes]):
+    """Texts by name, each read anew."""
+
+    _read: Mapping[str, Callable[[], bytes]]
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._read[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._read
 
 
 class BundledMetadata:
@@ -57,6 +77,7 @@ class BundledMetadata:
         self._read = read
         self._known: dict[str, Metadata] = {}
         self._unpackable: set[str] = set()
+        self._scratch: Scratch | None = None
 
     def read(self, file: File) -> Metadata:
         known = self._known.get(file.filename)
@@ -72,19 +93,26 @@ class BundledMetadata:
             self._check(file, raw)
             if not file.is_wheel and not trusted(raw):
                 raise MetadataError(f"{file.filename}: what it requires is known only once it is built.")
-            known = self._known[file.filename] = parse(raw, filename=file.filename)
+            found = parse(raw, filename=file.filename)
+            known = self._known[file.filename] = replace(found, text=self._kept(raw))
         return known
 
-    def documents(self, plan: Plan) -> dict[str, bytes]:
-        """The metadata of every file of *plan* as it is inside, by file name.
+    def documents(self, plan: Plan) -> Mapping[str, bytes]:
+        """The metadata of every file of *plan* as it is inside, by file name, read when it is asked for.
 
         Of an sdist that no target builds only name and version matter: nobody resolves with the rest.
         """
         extras = {file.filename for file in plan.extras if not file.is_wheel}
-        return {
-            name: self._check(file, self._extract(file)) if name in extras else self.read(file).raw
-            for name, file in plan.files().items()
-        }
+        return _Texts(
+            {
+                name: self._kept(self._check(file, self._extract(file))) if name in extras else self.read(file).text
+                for name, file in plan.files().items()
+            }
+        )
+
+    def _kept(self, raw: bytes) -> Callable[[], bytes]:
+        self._scratch = self._scratch or self._store.scratch()
+        return self._scratch.keep(raw)
 
     def _extract(self, file: File) -> bytes:
         extract = wheel_metadata if file.is_wheel else sdist_metadata

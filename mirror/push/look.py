@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from mirror.models import Event, Hashes, Reporter, Stage
@@ -15,6 +16,8 @@ _LOOKERS = 16
 _FEW = 8
 # So many of the projects that the root page leaves out are asked for all the same.
 _PROBES = 4
+# Seconds after which whoever waits for the threads looks up.
+_PATIENCE = 1.0
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -27,12 +30,21 @@ def look(publisher: Publisher, files: Sequence[SourceFile], report: Reporter) ->
     the repository can't be read.
     """
     projects = sorted({file.project for file in files})
+    # What else a project has there is of no interest, and may be a thousand times as much.
+    wanted = {file.filename for file in files}
+    shown: set[str] = set()
     report(Event("begin", Stage.LOOK, publisher.url, items=len(projects)))
     listings: dict[str, dict[str, Hashes]] = {}
 
+    def ask(project: str) -> dict[str, Hashes]:
+        listing = publisher.listing(project)
+        if listing:
+            shown.add(project)
+        return {filename: hashes for filename, hashes in listing.items() if filename in wanted}
+
     def read(names: Sequence[str]) -> None:
-        for project, listing in each(names, publisher.listing):
-            listings[project] = dict(listing)
+        for project, listing in each(names, ask):
+            listings[project] = listing
             report(Event("advance", Stage.LOOK, project, items=1))
 
     absent = _left_out(publisher, projects)
@@ -40,7 +52,7 @@ def look(publisher: Publisher, files: Sequence[SourceFile], report: Reporter) ->
     probes = absent[:: max(1, len(absent) // _PROBES)][:_PROBES]
     read(sorted({*projects} - {*absent}) + probes)
     absent = [project for project in absent if project not in listings]
-    if any(listings[project] for project in probes):
+    if not shown.isdisjoint(probes):
         read(absent)
     else:
         listings.update((project, {}) for project in absent)
@@ -64,11 +76,35 @@ def each(items: Iterable[ItemT], function: Callable[[ItemT], ResultT]) -> list[t
     todo = list(items)
     if len(todo) < 2:
         return [(item, function(item)) for item in todo]
-    executor = ThreadPoolExecutor(min(_LOOKERS, len(todo)), thread_name_prefix="airgap-look")
-    try:
-        return list(zip(todo, executor.map(function, todo), strict=True))
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+    # A future for each would take more memory than what comes out.
+    found: dict[int, ResultT] = {}
+    failed: dict[int, BaseException] = {}
+    lock, waiting = threading.Lock(), iter(range(len(todo)))
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            with lock:
+                number = next(waiting, None)
+            if number is None:
+                return
+            try:
+                found[number] = function(todo[number])
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failed[number] = error
+                stop.set()
+
+    workers = min(_LOOKERS, len(todo))
+    with ThreadPoolExecutor(workers, thread_name_prefix="airgap-look") as executor:
+        left = {executor.submit(work) for _ in range(workers)}
+        try:
+            while left:  # Windows hears Ctrl-C only between two waits
+                left = wait(left, _PATIENCE).not_done
+        finally:
+            stop.set()
+    if failed:
+        raise failed[min(failed)]
+    return [(item, found.pop(number)) for number, item in enumerate(todo)]
 
 
 def _left_out(publisher: Publisher, projects: Sequence[str]) -> list[str]:

@@ -29,14 +29,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from mirror.durable import write_whole
 from mirror.errors import BundleError, StorageError
+from mirror.spelling import spelled
 
 FORMAT_VERSION = 1
 
@@ -90,10 +91,19 @@ class Receipt:
 
     def to_json(self, sign: Sign = dict) -> str:
         """The receipt in the format that this module's docstring shows, *sign*ed, with a newline at its end."""
-        return json.dumps(sign(self.document()), indent=1, ensure_ascii=False) + "\n"
+        return b"".join(self.spelled(sign)).decode()
+
+    def spelled(self, sign: Sign = dict) -> Iterator[bytes]:
+        """Yield :meth:`to_json` in pieces; one that is signed is held as a whole while that is done."""
+        if sign is dict:
+            return spelled({**self._head(), "files": map(_entry, self.files)})
+        return spelled(sign(self.document()))
 
     def document(self) -> dict[str, Any]:
         """What :meth:`to_json` spells."""
+        return {**self._head(), "files": [_entry(file) for file in self.files]}
+
+    def _head(self) -> dict[str, Any]:
         return {
             "version": FORMAT_VERSION,
             "tool": self.tool,
@@ -102,7 +112,6 @@ class Receipt:
             "started": self.started,
             "finished": self.finished,
             "counts": {state.value: count for state, count in self.counts.items()},
-            "files": [{**asdict(file), "state": file.state.value} for file in self.files],
         }
 
     @classmethod
@@ -137,6 +146,18 @@ class Receipt:
     def write(self, path: Path, sign: Sign = dict) -> None:
         """Write the receipt to *path*, *sign*ed, whole or not at all."""
         try:
-            write_whole(path, self.to_json(sign).encode())
+            write_whole(path, self.spelled(sign))
         except OSError as error:
             raise StorageError(f"Can't write the receipt {path}: {error.strerror}.") from error
+
+
+def _entry(file: ReceiptFile) -> dict[str, object]:
+    return {
+        "filename": file.filename,
+        "project": file.project,
+        "version": file.version,
+        "size": file.size,
+        "sha256": file.sha256,
+        "state": file.state.value,
+        "reason": file.reason,
+    }

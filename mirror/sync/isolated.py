@@ -13,11 +13,11 @@ from mirror.errors import AirgapError, ConflictError, IntegrityError, PushError,
 from mirror.models import Reporter
 from mirror.ops.push import PushOptions, push_verified, unmet_needs
 from mirror.push.publisher import Publisher
-from mirror.push.receipt import Receipt, Sign
+from mirror.push.receipt import Sign
 from mirror.push.run import UnmetNeedsError
-from mirror.sync.files import BUNDLE, drop, explained, move, numbered, reason_beside, write_whole
+from mirror.sync.files import BUNDLE, drop, move, numbered, reason_beside, write_whole
 from mirror.sync.outcome import Outcome, Say, next_number
-from mirror.sync.receipts import ENDING, SealedReceipt
+from mirror.sync.receipts import ENDING, sealed
 from mirror.sync.state import IsolatedState, has_settled, load_state, save_state
 
 OpenPublisher = Callable[[str], AbstractContextManager[Publisher]]
@@ -184,12 +184,10 @@ class _Work:
 
     def _send(self, draft: Path) -> None:
         """Seal the receipt of the push that just ended and put it into the outbox."""
-        with explained(draft):
-            receipt = Receipt.from_json(draft.read_bytes())
         stem = f"{self.settings.name}-{self.settings.site}"
         serial = next_number(self.settings.outbox, stem, ENDING, self.state.serial)
-        sealed = SealedReceipt(self.settings.name, self.settings.site, serial, receipt)
-        write_whole(self.settings.outbox / f"{stem}-{serial:06}{ENDING}", sealed.to_bytes(self.sign))
+        pieces = sealed(draft, self.settings.name, self.settings.site, serial, self.sign)
+        write_whole(self.settings.outbox / f"{stem}-{serial:06}{ENDING}", pieces)
         self.state.serial = serial
         drop([draft])
 

@@ -11,7 +11,7 @@ import hashlib
 import heapq
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +20,7 @@ from mirror.bundle import BundledFile, Since
 from mirror.errors import BundleError, StorageError
 from mirror.push.receipt import Receipt, Sign, State
 from mirror.signing import verify
+from mirror.spelling import spelled
 from mirror.sync.files import explained, write_whole
 
 ENDING = ".receipt.json"
@@ -42,10 +43,8 @@ class SealedReceipt:
         """The receipt as it crosses the gap, *sign*ed."""
         document = self.receipt.document()
         document |= {"sync": self.sync, "site": self.site, "serial": self.serial}
-        document = {**sign(document), "seal": _NO_SEAL}
-        data = (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
-        seal = hashlib.sha256(data).hexdigest()
-        return data.removesuffix(f'{_NO_SEAL}"\n}}\n'.encode()) + f'{seal}"\n}}\n'.encode()
+        document = sign(document)
+        return b"".join(_sealed(lambda seal: spelled({**document, "seal": seal})))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SealedReceipt:
@@ -65,6 +64,40 @@ class SealedReceipt:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise BundleError(f"Not a receipt of a sync: {error!r}.") from error
+
+
+def sealed(draft: Path, sync: str, site: str, serial: int, sign: Sign = dict) -> Iterator[bytes]:
+    """Yield what :meth:`SealedReceipt.to_bytes` returns, of the unsigned receipt that a push left in the file *draft*.
+
+    Unless it is to be *sign*ed, it is copied, not parsed: it is never held whole.
+    """
+    if sign is not dict:
+        with explained(draft):
+            receipt = Receipt.from_json(draft.read_bytes())
+        yield SealedReceipt(sync, site, serial, receipt).to_bytes(sign)
+        return
+
+    def pieces(seal: str) -> Iterator[bytes]:
+        with explained(draft), draft.open("rb") as lines:
+            last = b""
+            for line in lines:
+                if line == b"}\n":
+                    break
+                yield last
+                last = line
+        yield last.rstrip(b"\n")
+        added = {"sync": sync, "site": site, "serial": serial, "seal": seal}
+        yield b"," + b"".join(spelled(added)).removeprefix(b"{")
+
+    yield from _sealed(pieces)
+
+
+def _sealed(pieces: Callable[[str], Iterator[bytes]]) -> Iterator[bytes]:
+    """Yield *pieces* with the right seal; those with zeros in its place have the digest that it is."""
+    digest = hashlib.sha256()
+    for piece in pieces(_NO_SEAL):
+        digest.update(piece)
+    return pieces(digest.hexdigest())
 
 
 def read_sealed(path: Path, trusted: Mapping[str, Path] = {}) -> SealedReceipt:
