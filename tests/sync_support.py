@@ -20,7 +20,7 @@ from mirror.serve import embedded_publisher
 from mirror.sync.outcome import Outcome
 from mirror.sync.run import run_sync
 from mirror.targets import named_target
-from tests.wheelhouse import Built, make_wheel
+from tests.wheelhouse import Built, core_metadata, make_wheel
 
 TARGET = "cp312-manylinux_2_28_x86_64"
 # A process that has everything imported and forks a child for every line that asks for one: a round in a process of
@@ -112,8 +112,10 @@ class Index:
         self.url = (self.folder / "simple").as_uri()
         (self.folder / "files").mkdir(parents=True)
 
-    def release(self, name: str, version: str, requires: Sequence[str] = ()) -> Built:
-        built = make_wheel(name, version, requires=requires)
+    def release(self, name: str, version: str, requires: Sequence[str] = (), *, description: str = "") -> Built:
+        built = make_wheel(
+            name, version, metadata=core_metadata(name, version, requires=requires, description=description)
+        )
         built.save(self.folder / "files")
         self.releases[name, version] = built, False
         self._write(name)
