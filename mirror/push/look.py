@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from mirror.models import Event, Hashes, Reporter, Stage
@@ -12,6 +13,8 @@ from mirror.push.plan import undecided
 from mirror.push.publisher import Publisher, SourceFile
 
 _LOOKERS = 16
+# Where answers come at once, the processor is the limit, at this end or the other: more would wait for each other.
+_NEAR, _NEAR_LOOKERS = 0.01, 2
 # With fewer projects than this, the root page is no saving.
 _FEW = 8
 # So many of the projects that the root page leaves out are asked for all the same.
@@ -72,7 +75,7 @@ def look(publisher: Publisher, files: Sequence[SourceFile], report: Reporter) ->
 
 
 def each(items: Iterable[ItemT], function: Callable[[ItemT], ResultT]) -> list[tuple[ItemT, ResultT]]:
-    """``(item, function(item))`` for all *items*, many at a time; the first error ends it."""
+    """``(item, function(item))`` for all *items*, many at a time where they take long; the first error ends it."""
     todo = list(items)
     if len(todo) < 2:
         return [(item, function(item)) for item in todo]
@@ -81,6 +84,7 @@ def each(items: Iterable[ItemT], function: Callable[[ItemT], ResultT]) -> list[t
     failed: dict[int, BaseException] = {}
     lock, waiting = threading.Lock(), iter(range(len(todo)))
     stop = threading.Event()
+    working: list[Future[None]] = []
 
     def work() -> None:
         while not stop.is_set():
@@ -88,18 +92,24 @@ def each(items: Iterable[ItemT], function: Callable[[ItemT], ResultT]) -> list[t
                 number = next(waiting, None)
             if number is None:
                 return
+            began = time.monotonic()
             try:
                 found[number] = function(todo[number])
             except BaseException as error:  # noqa: BLE001 - raised below
                 failed[number] = error
                 stop.set()
+            if time.monotonic() - began > _NEAR:
+                start(_LOOKERS)
 
-    workers = min(_LOOKERS, len(todo))
-    with ThreadPoolExecutor(workers, thread_name_prefix="airgap-look") as executor:
-        left = {executor.submit(work) for _ in range(workers)}
+    def start(workers: int) -> None:
+        with lock:
+            working.extend(executor.submit(work) for _ in range(min(workers, len(todo)) - len(working)))
+
+    with ThreadPoolExecutor(_LOOKERS, thread_name_prefix="airgap-look") as executor:
+        start(_NEAR_LOOKERS)
         try:
-            while left:  # Windows hears Ctrl-C only between two waits
-                left = wait(left, _PATIENCE).not_done
+            while left := [each for each in working if not each.done()]:  # Windows hears Ctrl-C between two waits
+                wait(left, _PATIENCE)
         finally:
             stop.set()
     if failed:

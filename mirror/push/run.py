@@ -18,7 +18,7 @@ from mirror.push.plan import PushPlan, plan
 from mirror.push.publisher import Publisher, Source, SourceFile
 from mirror.push.readback import read_back, verify_downloads
 from mirror.push.receipt import Receipt, Sign, State
-from mirror.push.schedule import first_steps
+from mirror.push.schedule import in_order
 from mirror.push.scratch import sweep
 from mirror.push.unpacker import Unpacker, unpacking
 
@@ -95,7 +95,7 @@ def push(
             if objection is None:
                 approve(compared)
                 unpacker = stack.enter_context(unpacking(source))
-                unpacker.start(_first_projects(compared))
+                unpacker.start(_in_order(compared))
             wait_for_check()
         else:
             sweep()  # nothing is left of the run that uploaded the last file, and was killed
@@ -128,10 +128,10 @@ def push(
     return result
 
 
-def _first_projects(compared: PushPlan[SourceFile]) -> Iterator[str]:
-    """What is uploaded first."""
+def _in_order(compared: PushPlan[SourceFile]) -> Iterator[str]:
+    """The projects that have something to upload, as their turns will come."""
     cost = costs(compared)
-    for step in first_steps([step for wave in compared.waves for step in wave], cost):
+    for step in in_order([step for wave in compared.waves for step in wave], cost):
         yield from (project for project in step.projects if project in cost)
 
 

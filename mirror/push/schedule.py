@@ -27,10 +27,7 @@ def run_steps(
     *stop* is for *work* to watch: it is set where this function leaves with an exception, Ctrl-C for one, so that
     what is under way ends early.
     """
-    dependents: dict[str, list[int]] = {}
-    for position, step in enumerate(steps):
-        for project in step.after:
-            dependents.setdefault(project, []).append(position)
+    dependents = _dependents(steps)
     way = _longest_ways(steps, dependents, cost)
     waiting = [set(step.after) for step in steps]
     ready = [(-way[position], position) for position, after in enumerate(waiting) if not after]
@@ -62,14 +59,19 @@ def run_steps(
     return {steps[position]: project for position, project in blocked.items()}
 
 
-def first_steps(steps: Sequence[Step], cost: Mapping[str, int]) -> list[Step]:
-    """Those of *steps* that wait for no other, in the order in which :func:`run_steps` begins them."""
-    dependents: dict[str, list[int]] = {}
+def in_order(steps: Sequence[Step], cost: Mapping[str, int]) -> list[Step]:
+    """*steps* in the order in which :func:`run_steps` would begin them if each took no time."""
+    way = _longest_ways(steps, _dependents(steps), cost)
+    return [steps[position] for position in sorted(range(len(steps)), key=lambda position: -way[position])]
+
+
+def _dependents(steps: Sequence[Step]) -> dict[str, list[int]]:
+    """The positions of the steps that wait for each project."""
+    found: dict[str, list[int]] = {}
     for position, step in enumerate(steps):
         for project in step.after:
-            dependents.setdefault(project, []).append(position)
-    way = _longest_ways(steps, dependents, cost)
-    return [steps[position] for _, position in sorted((-way[n], n) for n, step in enumerate(steps) if not step.after)]
+            found.setdefault(project, []).append(position)
+    return found
 
 
 def _longest_ways(steps: Sequence[Step], dependents: Mapping[str, Sequence[int]], cost: Mapping[str, int]) -> list[int]:

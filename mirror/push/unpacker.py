@@ -6,6 +6,7 @@ and so that projects whose turn has come are unpacked while others are sent.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from mirror.push.publisher import Source
 from mirror.push.scratch import scratch
 
 _THREADS = 3
-# Bytes of files that are unpacked before anybody has asked for them.
+# Bytes of files that are unpacked, or are about to be, before anybody has asked for them.
 _AHEAD = 64 * 1024 * 1024
 
 
@@ -27,28 +28,57 @@ class Unpacker:
         self._source = source
         self._folder = folder
         self._threads = threads
+        self._lock = threading.Lock()
+        self._sizes: dict[str, int] = {}
+        self._next: Iterator[str] = iter(())
         self._ahead: dict[str, Future[dict[str, Path]]] = {}
+        self._ahead_size = 0
+        self._at_work = 0
+        self._taken: set[str] = set()
 
     def start(self, projects: Iterable[str]) -> None:
-        """Begin with *projects*, which will be taken in this order, as far as that is not too much."""
-        sizes: dict[str, int] = {}
+        """Unpack *projects*, which will probably be taken in this order, ahead of that as far as it is not too much."""
         for file in self._source.manifest.files:
             if file.carrier is None:
-                sizes[file.project] = sizes.get(file.project, 0) + file.size
-        ahead = 0
-        for project in projects:
-            ahead += sizes[project]
-            if ahead > _AHEAD:
-                return
-            self._ahead[project] = self._threads.submit(self._unpack, project)
+                self._sizes[file.project] = self._sizes.get(file.project, 0) + file.size
+        self._next = iter(projects)
+        self._go_on()
 
     def take(self, project: str) -> dict[str, Path]:
         """The files of *project* by name, every digest checked; they are the caller's to remove.
 
         Raises an IntegrityError where they are not what the manifest promises, a StorageError where there is no room.
         """
-        begun = self._ahead.pop(project, None) or self._threads.submit(self._unpack, project)
-        return begun.result()
+        with self._lock:
+            self._taken.add(project)
+            begun = self._ahead.pop(project, None)
+            if begun is not None:
+                self._ahead_size -= self._sizes[project]
+        try:
+            return (begun or self._threads.submit(self._unpack, project)).result()
+        finally:
+            self._go_on()
+
+    def _go_on(self, ended: int = 0) -> None:
+        """Begin with what comes next. No more than there are threads: who must wait waits for no queue."""
+        with self._lock:
+            self._at_work -= ended
+            while self._at_work < _THREADS and self._ahead_size < _AHEAD:
+                project = next((each for each in self._next if each not in self._taken), None)
+                if project is None:
+                    return
+                try:
+                    self._ahead[project] = self._threads.submit(self._unpack_ahead, project)
+                except RuntimeError:  # it is all over
+                    return
+                self._ahead_size += self._sizes[project]
+                self._at_work += 1
+
+    def _unpack_ahead(self, project: str) -> dict[str, Path]:
+        try:
+            return self._unpack(project)
+        finally:
+            self._go_on(ended=1)
 
     def _unpack(self, project: str) -> dict[str, Path]:
         try:
