@@ -29,12 +29,13 @@ import trustme
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it arrived: ``path`` holds the query, ``headers`` have lower-case names."""
+    """One request as it arrived: ``path`` with the query, lower-case names of ``headers``, the client's ``port``."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    port: int = 0
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         owner = self.server.owner
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, headers, self._body(headers))
+        request = Request(self.command, self.path, headers, self._body(headers), self.client_address[1])
         fault = owner.record(request)
         if isinstance(fault, Reset):
             self.close_connection = True

@@ -449,3 +449,41 @@ def test_retry_after_is_a_number_or_a_date() -> None:
     assert in_a_while is not None
     assert in_a_while > 60
     assert retry_after({}) is None
+
+
+@pytest.mark.parametrize(
+    ("excluded", "direct"),
+    [
+        ("", False),
+        ("127.0.0.1", True),
+        ("127.0.0.0/8", True),
+        ("10.0.0.0/8, 127.0.0.1/32", True),
+        ("10.0.0.0/8", False),
+        ("nonsense/8,[::1]/128", False),
+        ("*", True),
+        ("127.0.0.1:1", False),
+    ],
+)
+def test_no_proxy_names_what_is_asked_directly(
+    server: Server, monkeypatch: pytest.MonkeyPatch, excluded: str, direct: bool
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("no_proxy", excluded)
+    url = server.add("/page", b"hello")
+    with Client(Settings(retries=0, timeout=5)) as client:
+        if direct:
+            assert client.get(url).body == b"hello"
+        else:
+            with pytest.raises(NetworkError):
+                client.get(url)
+
+
+def test_a_connection_serves_one_request_after_another(server: Server) -> None:
+    url = server.add("/page", b"hello")
+    with Client() as client:
+        for _ in range(5):
+            client.get(url)
+    assert len({request.port for request in server.seen("/page")}) == 1
