@@ -10,7 +10,8 @@ from packaging.utils import NormalizedName, canonicalize_name
 #: Endings of source distributions that indexes carry, PEP 625's first.
 SDIST_ENDINGS = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz")
 
-_normalise = lru_cache(maxsize=65536)(canonicalize_name)
+# The links of one page, which come one after the other, spell a project in one or two ways.
+_normalise = lru_cache(maxsize=256)(canonicalize_name)
 
 
 class Split(NamedTuple):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby, pairwise
+from operator import attrgetter
 
 from mirror.bundle import manifest as layout
 from mirror.bundle.manifest import (
@@ -18,14 +20,15 @@ from mirror.bundle.manifest import (
 from mirror.errors import BundleError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_path = attrgetter("path")
 
 
 def check(manifest: Manifest) -> None:
     """Raise a BundleError unless all parts agree with each other and with the layout of format 1."""
-    _check_order([member.path for member in manifest.members], "members")
-    _check_order([target.name for target in manifest.targets], "targets")
+    _check_order((member.path for member in manifest.members), "members")
+    _check_order((target.name for target in manifest.targets), "targets")
     _check_order(
-        [project for project, _ in groupby(manifest.files, key=lambda file: file.project)], "projects of files"
+        (project for project, _ in groupby(manifest.files, key=lambda file: file.project)), "projects of files"
     )
     _check_unique(lambda: chain([MANIFEST], (m.path for m in manifest.members), (file.path for file in manifest.files)))
     if manifest.member_section.size > layout.FRAME_LIMIT:
@@ -54,21 +57,29 @@ def _check_since(manifest: Manifest) -> None:
 
 
 def _check_members(manifest: Manifest) -> None:
-    digests = {member.path: member.sha256 for member in manifest.members}
-    beside = {path for path in digests if path.startswith(("packages/", "simple/"))}
+    members = manifest.members
+    accounted = bytearray(not member.path.startswith(("packages/", "simple/")) for member in members)
+
+    def account(path: str) -> str | None:
+        """The digest of the member at *path*, which belongs to something; None where there is none."""
+        position = bisect_left(members, path, key=_path)  # sorted, as was checked; a dictionary takes more memory
+        if position == len(members) or (member := members[position]).path != path:
+            return None
+        accounted[position] = True
+        return member.sha256
+
     for path in required_members(manifest.project_sections, [target.name for target in manifest.targets]):
-        if path not in digests:
+        if account(path) is None:
             raise BundleError(f"The manifest names no {path}.")
-        beside.discard(path)
     for file in manifest.files:
         if not file.version.isprintable():  # it is shown in terminals
             raise BundleError(f"{file.filename} has a version that can't be printed.")
         path = f"{file.path}.metadata"
-        if digests.get(path) != (file.metadata_sha256 if file.carried else None):
+        if account(path) != (file.metadata_sha256 if file.carried else None):
             raise BundleError(f"The manifest contradicts itself about {path}.")
-        beside.discard(path)
-    if beside:
-        raise BundleError(f"The manifest names {min(beside)}, which belongs to nothing that the bundle holds.")
+    for member, known in zip(members, accounted, strict=True):
+        if not known:
+            raise BundleError(f"The manifest names {member.path}, which belongs to nothing that the bundle holds.")
 
 
 def _check_targets(manifest: Manifest) -> None:
@@ -100,7 +111,7 @@ def _check_targets(manifest: Manifest) -> None:
                 raise BundleError(f"The manifest has no file of {project} {version} for builds on {name}.")
 
 
-def _check_order(names: Sequence[str], what: str) -> None:
+def _check_order(names: Iterable[str], what: str) -> None:
     if any(first >= second for first, second in pairwise(names)):
         raise BundleError(f"The manifest's {what} are not sorted or not unique.")
 

@@ -7,10 +7,12 @@ exactly what :meth:`Manifest.to_bytes` writes. ``docs/bundle-format.md`` describ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
+from operator import attrgetter
 from typing import Protocol
 
 from mirror.bundle import tar
@@ -28,6 +30,8 @@ LEADING_FRAMES = 1
 
 #: Members at the top that every bundle has, besides the manifest.
 MEMBER_FILES = frozenset({"sbom.cdx.json", "report.html"})
+
+_project = attrgetter("project")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ class Section:
 
     name: str
     frame: int
-    entries: Sequence[Entry]
+    entries: Collection[Entry]
 
     @property
     def size(self) -> int:
@@ -154,7 +158,7 @@ class Manifest:
 
     targets: tuple[BundledTarget, ...] = ()
     files: tuple[BundledFile, ...] = ()
-    members: tuple[Member, ...] = ()
+    members: Sequence[Member] = ()
     version: int = VERSION
     since: Mapping[str, str] = field(default_factory=dict)
 
@@ -200,7 +204,8 @@ class Manifest:
 
     def files_of(self, project: str) -> tuple[BundledFile, ...]:
         """The files of *project* in archive order, carried or not."""
-        return self._by_project.get(project, ())
+        start = bisect_left(self.files, project, key=_project)
+        return self.files[start : bisect_right(self.files, project, start, key=_project)]
 
     def carried_of(self, project: str) -> tuple[BundledFile, ...]:
         """The files of *project* that the bundle holds, in archive order."""
@@ -208,33 +213,29 @@ class Manifest:
 
     def grouped(self) -> Iterator[tuple[str, tuple[BundledFile, ...]]]:
         """Every project with its files, carried or not, sorted."""
-        return iter(self._by_project.items())
+        return ((project, tuple(files)) for project, files in groupby(self.files, key=_project))
 
     @cached_property
     def carried(self) -> tuple[BundledFile, ...]:
         """The files that the bundle holds; all of them, unless it is a delta."""
-        return tuple(file for file in self.files if file.carried)
+        found = tuple(file for file in self.files if file.carried)
+        return found if len(found) < len(self.files) else self.files
 
     @cached_property
     def expected(self) -> tuple[BundledFile, ...]:
         """The files that a delta expects to find in the repository."""
         return tuple(file for file in self.files if not file.carried)
 
-    @cached_property
-    def _by_project(self) -> dict[str, tuple[BundledFile, ...]]:
-        return {project: tuple(files) for project, files in groupby(self.files, key=lambda file: file.project)}
-
-    @cached_property
+    @property
     def member_section(self) -> Section:
-        return Section("manifest and documents", 0, (Member(MANIFEST, self.size, self.identity), *self.members))
+        return Section(
+            "manifest and documents", 0, _Documents(Member(MANIFEST, self.size, self.identity), self.members)
+        )
 
-    @cached_property
+    @property
     def project_sections(self) -> Mapping[str, Section]:
-        return {
-            project: Section(project, files[0].frame, files)
-            for project in self.projects
-            if (files := self.carried_of(project))
-        }
+        """The sections of all projects of which the bundle holds files, sorted; each is made when it is asked for."""
+        return _Sections(self)
 
     @property
     def end_frame(self) -> int:
@@ -243,6 +244,43 @@ class Manifest:
             return LEADING_FRAMES
         last = self.project_sections[self.carried[-1].project]
         return last.frame + frames_of(last.size)
+
+
+class _Documents(Collection[Entry]):
+    """The manifest and, behind it, every other member that is no distribution file."""
+
+    def __init__(self, manifest: Member, members: Sequence[Member]) -> None:
+        self._manifest = manifest
+        self._members = members
+
+    def __contains__(self, entry: object) -> bool:
+        return entry == self._manifest or entry in self._members
+
+    def __iter__(self) -> Iterator[Entry]:
+        yield self._manifest
+        yield from self._members
+
+    def __len__(self) -> int:
+        return 1 + len(self._members)
+
+
+class _Sections(Mapping[str, Section]):
+    """See :attr:`Manifest.project_sections`."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    def __getitem__(self, project: str) -> Section:
+        files = self._manifest.carried_of(project)
+        if not files:
+            raise KeyError(project)
+        return Section(project, files[0].frame, files)
+
+    def __iter__(self) -> Iterator[str]:
+        return (project for project, _ in groupby(self._manifest.carried, key=_project))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def frames_of(size: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from mirror.bundle.canonical import LIST, Fields, SpellingError, parse, read, spell
 from mirror.bundle.consistency import check
 from mirror.bundle.manifest import FORMAT, MEMBER_FILES, VERSION, BundledFile, BundledTarget, Manifest, Member
+from mirror.bundle.table import MemberTable
 from mirror.errors import BundleError
 from mirror.models import is_safe_filename
 
@@ -31,7 +32,8 @@ class Rows:
 
     def __init__(self, lines: Iterable[bytes], *, members: bool = False) -> None:
         self.targets: tuple[BundledTarget, ...] = ()
-        self.members: list[Member] = []
+        self._table = MemberTable()
+        self.members: Sequence[Member] = self._table
         self.since: Mapping[str, str] = {}
         self.identity = ""
         self._lines = lines
@@ -76,7 +78,7 @@ class Rows:
             elif key == "targets":
                 self.targets += (_read_target(self._fields(text, f"targets[{position}].")),)
             elif key == "members" and self._keep_members:
-                self.members.append(_read_member(self._fields(text, f"members[{position}].")))
+                self._table.add(_read_member(self._fields(text, f"members[{position}].")))
             position += 1
         self.identity = digest.hexdigest()
         self._finish(Fields(found, "", self._shared))
@@ -102,7 +104,7 @@ def read_manifest(opened: Callable[[], Iterable[bytes]]) -> Manifest:
     """As :func:`parse_manifest`, of the lines that *opened* yields, each time from the first one."""
     with reading(opened, members=True) as rows:
         files = tuple(rows.files())
-        manifest = Manifest(rows.targets, files, tuple(rows.members), since=rows.since)
+        manifest = Manifest(rows.targets, files, rows.members, since=rows.since)
         check(manifest)
         if manifest.identity != rows.identity:
             raise SpellingError("The manifest is not in canonical form.")

@@ -531,8 +531,12 @@ def render_root_html(names: Iterable[str]) -> bytes:
 
 def root_html_pieces(names: Iterable[str]) -> Iterator[str]:
     """The text of :func:`render_root_html`, name by name, for a root that is too long to be held."""
-    lines = (f'<a href="{quote(canonicalize_name(name), safe="")}/">{html.escape(name)}</a><br>' for name in names)
-    return _html_pieces("Simple index", lines)
+    return _html_pieces("Simple index", map(root_html_item, names))
+
+
+def root_html_item(name: str) -> str:
+    """How a root page as PEP 503 has it names one project, without the end of the line."""
+    return f'<a href="{quote(canonicalize_name(name), safe="")}/">{html.escape(name)}</a><br>'
 
 
 def render_root_json(names: Iterable[str]) -> bytes:
@@ -544,8 +548,13 @@ def root_json_pieces(names: Iterable[str]) -> Iterator[str]:
     """The text of :func:`render_root_json`, name by name."""
     yield '{"meta":{"api-version":"1.1"},"projects":['
     for position, name in enumerate(names):
-        yield f'{"," if position else ""}{{"name":{json.dumps(name, ensure_ascii=False)}}}'
+        yield f"{',' if position else ''}{root_json_item(name)}"
     yield "]}"
+
+
+def root_json_item(name: str) -> str:
+    """How a root page as PEP 691 has it names one project."""
+    return f'{{"name":{json.dumps(name, ensure_ascii=False)}}}'
 
 
 def _html_page(title: str, lines: Iterator[str], meta: str = "") -> bytes:

@@ -11,6 +11,7 @@ Pure. Pages link to files by relative URLs, so that the whole works below any UR
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
@@ -23,6 +24,8 @@ from mirror.index.simple import (
     render_json,
     render_root_html,
     render_root_json,
+    root_html_item,
+    root_json_item,
 )
 from mirror.models import File
 
@@ -51,6 +54,43 @@ def root_pages(projects: Iterable[str]) -> dict[str, bytes]:
     """Both pages that name all projects, by their paths."""
     names = sorted(set(projects))
     return {page_path("index.html"): render_root_html(names), page_path("index.json"): render_root_json(names)}
+
+
+class Root:
+    """Both pages that name all projects, as :func:`root_pages` makes them; one more is put in without making the rest.
+
+    So naming thousands of projects, one after the other, does not take the square of that time.
+    """
+
+    def __init__(self, projects: Iterable[str]) -> None:
+        self._names = sorted(set(projects))
+        pages = root_pages(self._names)
+        self._html, self._json = pages[page_path("index.html")], pages[page_path("index.json")]
+
+    @property
+    def pages(self) -> dict[str, bytes]:
+        """Both pages by their paths."""
+        return {page_path("index.html"): self._html, page_path("index.json"): self._json}
+
+    def add(self, project: str) -> None:
+        """Name *project*, too."""
+        position = bisect_left(self._names, project)
+        after = self._names[position] if position < len(self._names) else None
+        if after == project:
+            return
+        line, item = f"{root_html_item(project)}\n", root_json_item(project)
+        if after is not None:  # an item's markup occurs nowhere but in its place: in texts it would be escaped
+            self._html = _inserted(self._html, line, before=f"{root_html_item(after)}\n")
+            self._json = _inserted(self._json, f"{item},", before=root_json_item(after))
+        else:
+            self._html = _inserted(self._html, line, before="</body>\n</html>\n")
+            self._json = _inserted(self._json, f",{item}" if self._names else item, before="]}")
+        self._names.insert(position, project)
+
+
+def _inserted(page: bytes, text: str, *, before: str) -> bytes:
+    cut = page.rindex(before.encode())
+    return b"".join((page[:cut], text.encode(), page[cut:]))
 
 
 def link(path: str) -> str:

@@ -37,6 +37,7 @@ class DirectoryPublisher:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._packages = root / "packages"
+        self._written: tuple[static.Root, tuple[int, ...]] | None = None
 
     @property
     def url(self) -> str:
@@ -83,13 +84,21 @@ class DirectoryPublisher:
         # Or it was uploaded before, or a push that was killed had no time to list it.
         if upload.metadata and upload.filename.endswith(".whl"):
             _write(self._packages / f"{upload.filename}.metadata", upload.metadata)
-        pages = {
-            **static.root_pages([*self._names(), upload.project]),
-            # The JSON page of the project last: it is what listing() reads, and says that all is done.
-            **static.project_pages(upload.project, entries.values()),
-        }
-        for place, body in pages.items():
+        self._name(upload.project)
+        # The JSON page of the project last: it is what listing() reads, and says that all is done.
+        for place, body in static.project_pages(upload.project, entries.values()).items():
             _write(self._root / place, body)
+
+    def _name(self, project: str) -> None:
+        """Have the root pages name *project*. They are read only where somebody else wrote them since this push did."""
+        truth = self._root / static.page_path(_TRUTH)
+        root = self._written[0] if self._written and self._written[1] == _version(truth) else None
+        self._written = None
+        root = root or static.Root(self._names())
+        root.add(project)
+        for place, body in root.pages.items():
+            _write(self._root / place, body)
+        self._written = root, _version(truth)
 
     def _names(self) -> list[str]:
         """What the root page lists; without one, every project that has a page."""
@@ -168,6 +177,14 @@ def _write(path: Path, data: bytes) -> None:
         if path.read_bytes() == data:
             return
     write_whole(path, data)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """What no other version of the file at *path* has in common with this one; nothing where there is none."""
+    with suppress(FileNotFoundError):
+        status = path.stat()
+        return status.st_ino, status.st_mtime_ns, status.st_size
+    return ()
 
 
 def _temporary(folder: Path, content: Path) -> Path:

@@ -32,11 +32,14 @@ class Outcomes:
         self._identity = manifest.identity
         self._started = _now()
         self._found: dict[str, tuple[State, str]] = {}
+        # Most files share what became of them: one value for all of those.
+        self._shared: dict[tuple[State, str], tuple[State, str]] = {}
         self._blocked: Mapping[str, str] = {}
         self._halted_by: AirgapError | None = None
 
     def set(self, filename: str, state: State, reason: str = "") -> None:
-        self._found[filename] = state, reason
+        found = state, reason
+        self._found[filename] = self._shared.setdefault(found, found)
 
     def state(self, filename: str) -> State:
         """The state of a file, FAILED where it was not tried."""

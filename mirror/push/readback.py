@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from mirror.errors import AirgapError, NetworkError
+from mirror.errors import NetworkError
 from mirror.models import Event, Hashes, Reporter, Stage, silent
 from mirror.push.look import each
 from mirror.push.outcomes import THERE, Outcomes
@@ -15,8 +15,6 @@ from mirror.push.receipt import State
 
 #: For :func:`verify_downloads`: all of them.
 ALL = -1
-
-_Page = Mapping[str, Hashes] | AirgapError
 
 
 def read_back(publisher: Publisher, outcomes: Outcomes, wait: float, report: Reporter) -> None:
@@ -47,20 +45,31 @@ def confirm(
     deadline, shown = time.monotonic() + wait, len(outcomes.seen)
     pause = 0.1
     missing = list(files)
-    pages: dict[str, _Page] = {}
+    errors: dict[str, NetworkError] = {}
 
-    def page(project: str) -> _Page:
+    def settle(group: tuple[str, list[SourceFile]]) -> None:
+        project, mine = group
         try:
-            return publisher.listing(project)
+            page = publisher.listing(project)
         except NetworkError as error:
-            return error
+            errors[project] = error
+        else:  # here, because the pages of all projects together would take more memory than all that is known of them
+            for file in mine:
+                _settle(file, page, outcomes, report)
 
     while missing:
-        pages = dict(each({file.project for file in missing}, page))
-        missing = [file for file in missing if not _seen(file, pages[file.project], outcomes, report)]
-        final = all(isinstance(found, AirgapError) and not found.retryable for found in pages.values())
+        groups: dict[str, list[SourceFile]] = {}
+        for file in missing:
+            groups.setdefault(file.project, []).append(file)
+        errors.clear()
+        each(groups.items(), settle)
+        final = len(errors) == len(groups) and not any(error.retryable for error in errors.values())
         # A file whose upload failed is looked for once, since the server may have it; one that was accepted must come.
-        missing = [file for file in missing if outcomes.state(file.filename) is State.UPLOADED]
+        missing = [
+            file
+            for file in missing
+            if file.filename not in outcomes.seen and outcomes.state(file.filename) is State.UPLOADED
+        ]
         if len(outcomes.seen) > shown:
             deadline, shown = time.monotonic() + wait, len(outcomes.seen)
         pause = min(pause, deadline - time.monotonic())
@@ -70,10 +79,10 @@ def confirm(
             return
         pause = min(pause * 2, 5.0)
     for file in missing:
-        found = pages[file.project]
-        why = f": {found}" if isinstance(found, AirgapError) else "."
+        error = errors.get(file.project)
+        why = f": {error}" if error is not None else "."
         reason = f"the repository accepted it, but does not show it in its index{why}"
-        outcomes.unseen[file.filename] = found.hint if isinstance(found, AirgapError) else ""
+        outcomes.unseen[file.filename] = error.hint if error is not None else ""
         outcomes.set(file.filename, State.FAILED, reason)
 
 
@@ -102,10 +111,10 @@ def verify_downloads(publisher: Publisher, outcomes: Outcomes, number: int, repo
     report(Event("end", Stage.VERIFY))
 
 
-def _seen(file: SourceFile, page: _Page, outcomes: Outcomes, report: Reporter) -> bool:
-    """Settle the outcome of a file that was sent by what the index shows of it; False where it shows nothing."""
-    if isinstance(page, AirgapError) or file.filename not in page:
-        return False
+def _settle(file: SourceFile, page: Mapping[str, Hashes], outcomes: Outcomes, report: Reporter) -> None:
+    """Settle the outcome of a file that was sent by what the index shows of it, if anything."""
+    if file.filename not in page:
+        return
     state = outcomes.state(file.filename)
     same = page[file.filename].agrees(outcomes.sent[file.filename])
     if same is False:
@@ -114,4 +123,3 @@ def _seen(file: SourceFile, page: _Page, outcomes: Outcomes, report: Reporter) -
         outcomes.set(file.filename, State.UPLOADED)
     outcomes.seen.add(file.filename)
     report(Event("advance", Stage.READ_BACK, file.filename, items=1))
-    return True

@@ -29,8 +29,8 @@ def run_steps(
     """
     dependents = _dependents(steps)
     way = _longest_ways(steps, dependents, cost)
-    waiting = [set(step.after) for step in steps]
-    ready = [(-way[position], position) for position, after in enumerate(waiting) if not after]
+    waiting = [len(step.after) for step in steps]  # each project of it is complete once
+    ready = [(-way[position], position) for position, left in enumerate(waiting) if not left]
     ready.sort()
     blocked: dict[int, str] = {}
     running: dict[Future[bool], int] = {}
@@ -48,7 +48,7 @@ def run_steps(
                     continue
                 for project in finished.projects:
                     for position in dependents.get(project, ()):
-                        waiting[position].discard(project)
+                        waiting[position] -= 1
                         if not waiting[position]:
                             heappush(ready, (-way[position], position))
     except BaseException:

@@ -17,8 +17,9 @@ from mirror.push.publisher import Source
 from mirror.push.scratch import scratch
 
 _THREADS = 3
-# Bytes of files that are unpacked, or are about to be, before anybody has asked for them.
+# Bytes of files that are unpacked, or are about to be, before anybody has asked for them, and projects.
 _AHEAD = 64 * 1024 * 1024
+_PROJECTS_AHEAD = 128
 
 
 class Unpacker:
@@ -63,7 +64,7 @@ class Unpacker:
         """Begin with what comes next. No more than there are threads: who must wait waits for no queue."""
         with self._lock:
             self._at_work -= ended
-            while self._at_work < _THREADS and self._ahead_size < _AHEAD:
+            while self._at_work < _THREADS and self._ahead_size < _AHEAD and len(self._ahead) < _PROJECTS_AHEAD:
                 project = next((each for each in self._next if each not in self._taken), None)
                 if project is None:
                     return
