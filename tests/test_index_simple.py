@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
 from mirror.errors import IndexPageError
-from mirror.index import simple
+from mirror.index import simple, static
 from mirror.index.simple import HTML_TYPE, JSON_TYPE, PageEntry, ParsedPage, parse_page, parse_root
 from mirror.models import File, Hashes
 
@@ -400,3 +400,15 @@ def test_rendered_json_names_sizes_and_versions_where_it_can() -> None:
 def test_nothing_escapes_from_a_rendered_page() -> None:
     hostile = PageEntry("foo-1.0.zip", 'x"><script>', yanked='"><script>alert(1)</script>', requires_python='"<')
     assert b"<script" not in simple.render_html('<script src="x">', [hostile])
+
+
+_names = st.text(st.sampled_from("ab-\"<>&\\]}{é/ "), min_size=1, max_size=6)
+
+
+@given(st.lists(_names, max_size=5), st.lists(_names, max_size=12))
+def test_a_root_that_grows_has_the_pages_of_all_its_projects(first: list[str], added: list[str]) -> None:
+    root = static.Root(first)
+    assert root.pages == static.root_pages(first)
+    for number, project in enumerate(added, 1):
+        root.add(project)
+        assert root.pages == static.root_pages([*first, *added[:number]])

@@ -15,6 +15,7 @@ import pytest
 from mirror.bundle import Manifest, Rows, parse_manifest, reading
 from mirror.bundle.canonical import spell
 from mirror.bundle.rows import read_manifest
+from mirror.bundle.table import MemberTable
 from mirror.errors import BundleError
 from mirror.ops.delta import open_rows, read_since
 from mirror.ops.diff import diff
@@ -54,6 +55,34 @@ def test_rows_say_what_the_manifest_says(tmp_path: Path) -> None:
         assert dict(rows.grouped()) == dict(manifest.grouped())
     assert (rows.identity, rows.targets, rows.members) == (manifest.identity, manifest.targets, [])
     assert manifest.size == len(manifest.to_bytes())
+
+
+def test_a_table_of_members_is_a_sequence_of_them() -> None:
+    members = large_manifest(3).members
+    table = MemberTable(members)
+    assert table == members
+    assert members == table
+    assert [table[position] for position in range(-len(members), len(members))] == [*members, *members]
+    assert table[1:4] == members[1:4]
+    assert list(table) == list(members)
+    assert table != members[1:]
+    assert table != [*members[:-1], replace(members[-1], size=members[-1].size + 1)]
+    with pytest.raises(IndexError):
+        table[len(members)]
+
+
+def test_a_table_of_members_takes_little_of_each() -> None:
+    def table(projects: int) -> int:
+        members = large_manifest(projects).members
+        gc.collect()
+        tracemalloc.start()
+        try:
+            made = MemberTable(members)
+            return tracemalloc.get_traced_memory()[0] // len(made)
+        finally:
+            tracemalloc.stop()
+
+    assert table(MANY) < 150
 
 
 def test_what_only_an_empty_list_has_in_its_lines() -> None:
