@@ -173,6 +173,14 @@ class TestDirectory(PublisherConformance):
                 body = (root / static.page_path(page, project)).read_bytes()
                 assert len(static.read_project(body, page, project)) == 3
 
+    def test_what_somebody_else_wrote_meanwhile_stays_in_the_root(self, tmp_path: Path) -> None:
+        publishers = [DirectoryPublisher(tmp_path / "index") for _ in range(2)]
+        names = ["beta", "delta", "alpha", "beta-two", "zeta", "gamma"]
+        for number, name in enumerate(names):
+            publishers[number // 2 % 2].upload(make_upload(make_wheel(name), tmp_path / "files"))
+        pages = {page: (tmp_path / "index" / page).read_bytes() for page in static.root_pages([])}
+        assert pages == static.root_pages(names)
+
     def test_a_listed_file_stays_as_it_is_listed(self, tmp_path: Path) -> None:
         upload = make_upload(make_wheel("alpha"), tmp_path / "files")
         publisher = DirectoryPublisher(tmp_path / "index")

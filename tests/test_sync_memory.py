@@ -12,19 +12,51 @@ from pathlib import Path
 
 import pytest
 
+from mirror.bundle import write_bundle
 from mirror.models import Hashes, silent
 from mirror.push.look import look
 from mirror.push.receipt import Receipt, ReceiptFile, State
 from mirror.spelling import spelled
+from mirror.store import Store
 from mirror.sync.receipts import SealedReceipt, read_sealed, sealed
+from tests.bundle_support import Wanted, make_content
 from tests.memory_support import run_measured
 from tests.sync_support import World
+from tests.wheelhouse import make_wheel
 
 ROOT = Path(__file__).parent.parent
 #: Projects, and bytes of each one's description, which is most of what a release says of itself.
 FEW, MANY, DESCRIPTION = 100, 300, 40_000
 #: Bytes that a further project may add; what SQLite's caches and zstd's windows take is reached only with more of them.
 CONNECTED, ISOLATED = 40_000, 25_000
+#: Files of a push alone, and bytes that a further one may add to its peak.
+FEW_FILES, MANY_FILES, FILE = 500, 2500, 4_000
+#: With an arena for each thread, how much glibc keeps of what was freed depends on which threads had a turn.
+ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
+# A repository that keeps names and digests: no database's cache grows beside what a push itself holds.
+_PUSH = """
+import sys
+from pathlib import Path
+from mirror.bundle import BundleReader
+from mirror.models import Hashes
+from mirror.ops.push import push_verified
+
+class Shelf:
+    url, digests = "shelf:", ()
+    def __init__(self):
+        self.held = {}
+    def projects(self):
+        return None
+    def listing(self, project):
+        return {name: Hashes((("sha256", digest),)) for name, digest in self.held.get(project, ())}
+    def digest(self, project, filename):
+        return dict(self.held.get(project, ())).get(filename)
+    def upload(self, upload):
+        self.held[upload.project] = (*self.held.get(upload.project, ()), (upload.filename, upload.hashes.sha256))
+
+with BundleReader(Path(sys.argv[1])) as reader:
+    print(len(push_verified(reader, Shelf()).files))
+"""
 
 
 def run(world: World, side: str) -> int:
@@ -63,6 +95,27 @@ def test_a_round_holds_little_of_each_further_project(tmp_path: Path) -> None:
     assert connected < CONNECTED
     assert isolated < ISOLATED
     assert quiet < CONNECTED
+
+
+def pushed(folder: Path, projects: int) -> int:
+    """The peak of a process that verifies and pushes a bundle of *projects*, which nobody had to resolve."""
+    names = [f"project-{number:04}" for number in range(projects)]
+    needs = [sorted({names[number // 8], names[number // 5]}) if number >= 8 else [] for number in range(projects)]
+    wanted = (Wanted(make_wheel(name, requires=mine), requires=mine) for name, mine in zip(names, needs, strict=True))
+    store = Store(folder / "store")
+    path = folder / "bundle.tar.zst"
+    write_bundle(path, make_content(store, wanted), store)
+    environ = {"PYTHONPATH": str(ROOT), "HOME": str(folder), "PATH": os.environ["PATH"], **ONE_ARENA}
+    told, peak = run_measured([sys.executable, "-c", _PUSH, str(path)], cwd=folder, env=environ)
+    assert told.split() == [str(projects)]
+    shutil.rmtree(folder)
+    return peak
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no peak memory of child processes")
+def test_a_push_holds_little_of_each_further_file(tmp_path: Path) -> None:
+    few, many = pushed(tmp_path / "few", FEW_FILES), pushed(tmp_path / "many", MANY_FILES)
+    assert (many - few) / (MANY_FILES - FEW_FILES) < FILE
 
 
 def held(work: Callable[[], object]) -> int:
