@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,8 +11,11 @@ from packaging.utils import NormalizedName, canonicalize_name
 #: Endings of source distributions that indexes carry, PEP 625's first.
 SDIST_ENDINGS = (".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tar.xz")
 
-# The links of one page, which come one after the other, spell a project in one or two ways.
-_normalise = lru_cache(maxsize=256)(canonicalize_name)
+
+@lru_cache(maxsize=4096)
+def normalised(name: str) -> NormalizedName:
+    """The same object for every spelling of a name: thousands of values hold it."""
+    return NormalizedName(sys.intern(canonicalize_name(name)))
 
 
 class Split(NamedTuple):
@@ -32,7 +36,7 @@ def split_filename(filename: str, project: str | None = None) -> Split | None:
         parts = filename[:-4].split("-")
         if len(parts) not in (5, 6) or not all(parts):
             return None
-        return Split(_normalise(parts[0]), parts[1], is_wheel=True)
+        return Split(normalised(parts[0]), parts[1], is_wheel=True)
     for ending in SDIST_ENDINGS:
         if filename.endswith(ending):
             stem = filename[: -len(ending)]
@@ -42,8 +46,8 @@ def split_filename(filename: str, project: str | None = None) -> Split | None:
     if project is not None:
         dash = stem.find("-")
         while dash != -1:
-            if dash + 1 < len(stem) and _normalise(stem[:dash]) == project:
-                return Split(_normalise(stem[:dash]), stem[dash + 1 :], is_wheel=False)
+            if dash + 1 < len(stem) and normalised(stem[:dash]) == project:
+                return Split(normalised(stem[:dash]), stem[dash + 1 :], is_wheel=False)
             dash = stem.find("-", dash + 1)
     name, dash_, version = stem.rpartition("-")
-    return Split(_normalise(name), version, is_wheel=False) if name and dash_ and version else None
+    return Split(normalised(name), version, is_wheel=False) if name and dash_ and version else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -46,6 +47,7 @@ class Hashes:
             length = DIGEST_LENGTHS.get(algorithm)
             if length is None:
                 continue
+            algorithm = sys.intern(algorithm)
             digest = digest.lower()
             if len(digest) != length or not _HEX.match(digest):
                 raise IntegrityError(f"{digest[:140]!r} is not a {algorithm} digest.")
@@ -123,7 +125,7 @@ class File:
     def key(self) -> tuple[str, str]:
         """What tells one file from another: the same name may come from two indexes with different bytes."""
         strongest = self.hashes.strongest
-        return self.filename, "=".join(strongest) if strongest else self.url
+        return self.filename, strongest[1] if strongest else self.url
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,6 @@ import weakref
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -374,7 +373,7 @@ class Scratch:
     def keep(self, data: bytes) -> Callable[[], bytes]:
         """Append *data*, and return what reads it again."""
         start = self.write(data)
-        return partial(self.read, start, start + len(data))
+        return _Kept(self, start, start + len(data))
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes from *start* to *end*, which were written before."""
@@ -384,6 +383,20 @@ class Scratch:
             while len(data) < end - start and (more := self._file.read(end - start - len(data))):
                 data += more
             return data
+
+
+class _Kept:
+    """What reads a piece of a scratch file; thousands are held, so it takes little."""
+
+    __slots__ = ("_end", "_scratch", "_start")
+
+    def __init__(self, scratch: Scratch, start: int, end: int) -> None:
+        self._scratch = scratch
+        self._start = start
+        self._end = end
+
+    def __call__(self) -> bytes:
+        return self._scratch.read(self._start, self._end)
 
 
 class Receiver(AbstractContextManager["Receiver"]):

@@ -23,7 +23,8 @@ def redact(url: str) -> str:
 def without_credentials(url: str) -> str:
     """Return *url* without its userinfo part."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    found = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return url if found == url else found  # not a second copy: the same URL of an index is in every file
 
 
 def credentials(url: str) -> tuple[str, str] | None:

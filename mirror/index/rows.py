@@ -7,7 +7,7 @@ the memory of the page.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, overload
 
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 
 
 class Rows(Sequence[str]):
-    """Pieces of a long UTF-8 text: *read* returns its bytes from one place to another.
+    """Pieces of a long UTF-8 text, which are the bytes *data*, or lie in the file *data* from *base* on.
 
     *bounds* has where each piece begins and where it ends, in turn and in bytes.
     """
 
-    def __init__(self, read: Callable[[int, int], bytes], bounds: array[int]) -> None:
-        self._read = read
+    __slots__ = ("_base", "_bounds", "_data")
+
+    def __init__(self, data: bytes | Scratch, bounds: array[int], base: int = 0) -> None:
+        self._data = data
         self._bounds = bounds
+        self._base = base
 
     @classmethod
     def of(cls, rows: Sequence[str]) -> Rows:
@@ -37,7 +40,7 @@ class Rows(Sequence[str]):
     @classmethod
     def cut(cls, data: bytes, bounds: array[int]) -> Rows:
         """Pieces of *data*, which stays in memory."""
-        return cls(lambda start, end: data[start:end], bounds)
+        return cls(data, bounds)
 
     def __len__(self) -> int:
         return len(self._bounds) // 2
@@ -62,8 +65,12 @@ class Rows(Sequence[str]):
 
     def kept_in(self, scratch: Scratch) -> Rows:
         """The same, with the text in *scratch* and only the bounds in memory."""
-        base = scratch.write(self._whole())
-        return Rows(lambda start, end: scratch.read(base + start, base + end), self._bounds)
+        return Rows(scratch, self._bounds, scratch.write(self._whole()))
+
+    def _read(self, start: int, end: int) -> bytes:
+        if isinstance(self._data, bytes):
+            return self._data[start:end]
+        return self._data.read(self._base + start, self._base + end)
 
     def _whole(self) -> bytes:
         return self._read(0, self._bounds[-1]) if self._bounds else b""

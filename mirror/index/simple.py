@@ -9,10 +9,10 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -73,7 +73,7 @@ class _Link:
     metadata: Hashes | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ParsedPage:
     """One index page. ``filenames`` has every link, usable or not, in the page's order.
 
@@ -124,7 +124,7 @@ class ParsedPage:
         except (IntegrityError, ValueError) as error:
             raise IndexPageError(f"{filename} on {redact(self.url)} can't be used: {error}") from error
 
-    @cached_property
+    @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
         """``(filename, reason)`` of every link that no installer would take."""
         found = ((name, self._unusable(name, split_filename(name, self.project))) for name in self.filenames)
@@ -312,7 +312,7 @@ def _read_anchor(link: str) -> _Link:
     return _Link(
         url=url,
         hashes=Hashes.of({name: value for name, _, value in pairs if name in DIGEST_LENGTHS and value}),
-        requires_python=values.get("data-requires-python", "").strip() or None,
+        requires_python=_shared(values.get("data-requires-python", "").strip()),
         yanked=values.get("data-yanked"),
         metadata=_read_metadata_attribute(values.get("data-core-metadata", values.get("data-dist-info-metadata"))),
     )
@@ -399,7 +399,7 @@ def _parse_json(body: bytes, url: str, *, project: NormalizedName, index: str) -
         index=index,
         url=url,
         filenames=Rows.of(files.names),
-        status=(_text(status.get("status")) or "active", _text(status.get("reason")) or ""),
+        status=(_text(status.get("status")) or "active", _text(status.get("reason")) or "") if status else ACTIVE,
         links=Rows.cut(body, files.bounds),
         read=_read_item,
         malformed=tuple(files.malformed),
@@ -416,7 +416,7 @@ def _read_item(text: str) -> _Link:
         url=item["url"].strip().partition("#")[0],
         hashes=_json_hashes(item.get("hashes")) or Hashes(),
         size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
-        requires_python=_text(item.get("requires-python")),
+        requires_python=_shared(_text(item.get("requires-python"))),
         yanked=(yanked if isinstance(yanked, str) else "") if yanked else None,
         upload_time=_text(item.get("upload-time")),
         metadata=Hashes() if metadata is True else _json_hashes(metadata),
@@ -427,6 +427,11 @@ def _json_hashes(value: object) -> Hashes | None:
     if not isinstance(value, dict):
         return None
     return Hashes.of({name: digest for name, digest in value.items() if isinstance(digest, str) and digest})
+
+
+def _shared(text: str | None) -> str | None:
+    """*text* as an object that all have who say the same; None for an empty one."""
+    return sys.intern(text) if text else None
 
 
 def _text(value: object) -> str | None:

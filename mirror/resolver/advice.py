@@ -152,9 +152,10 @@ def _yanked(finder: Finder, roots: Sequence[Need], clash: Clash) -> Iterator[Cha
     needs = [*clash.needs, *constraints]
     version = next((v for v in finder.versions(clash.project) if all(need.accepts(v) for need in needs)), None)
     if version is not None:
-        text = f"{clash.project}=={version}"
-        pin = Need(clash.project, None, SpecifierSet(f"=={version}"), text, "a new line")
-        yield Change(f"add a line {text}, which takes the yanked release", clash.project, [*roots, pin], finder.rules)
+        pin = Need(clash.project, None, SpecifierSet(f"=={version}"), clash.project, "a new line")
+        yield Change(
+            f"add a line {pin.text}, which takes the yanked release", clash.project, [*roots, pin], finder.rules
+        )
 
 
 def _without_lines(rules: Rules, roots: Sequence[Need], clash: Clash) -> Iterator[Change]:

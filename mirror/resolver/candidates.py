@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
@@ -57,17 +57,26 @@ def _python_fits(requires_python: str, python: str) -> bool:
 
 
 class Matches(Sequence[Candidate]):
-    """Candidates, found when they are looked at and then kept: who asks for the first does not pay for the second.
+    """What :meth:`Finder.candidates` yields, found when it is looked at and then kept.
 
-    *find* yields them, and the same ones each time: a search has thousands of these, looks at the first candidate of
+    Who asks for the first does not pay for the second. A search has thousands of these, looks at the first candidate of
     most, and an iterator that stands still would take ten times the memory of what it has yielded.
     """
 
-    __slots__ = ("_candidates", "_find", "_found")
+    __slots__ = ("_candidates", "_finder", "_found", "_key", "_needs", "_refused")
 
-    def __init__(self, find: Callable[[], Iterator[Candidate]]) -> None:
-        self._find = find
-        self._found: list[Candidate] = []
+    def __init__(
+        self,
+        finder: Finder,
+        key: tuple[NormalizedName, NormalizedName | None],
+        needs: Sequence[Need],
+        refused: Collection[Version],
+    ) -> None:
+        self._finder = finder
+        self._key = key
+        self._needs = needs
+        self._refused = refused
+        self._found: list[Candidate] | tuple[()] = ()
         self._candidates: Iterator[Candidate] | None = None
 
     def __bool__(self) -> bool:
@@ -82,10 +91,14 @@ class Matches(Sequence[Candidate]):
     def _more(self) -> bool:
         candidates = self._candidates
         if candidates is None:
-            candidates = islice(self._find(), len(self._found), None)
+            candidates = self._finder.candidates(*self._key, self._needs, self._refused)
+            candidates = islice(candidates, len(self._found), None)
         candidate = next(candidates, None)
         if candidate is not None:
-            self._found.append(candidate)
+            if self._found:
+                self._found.append(candidate)
+            else:
+                self._found = [candidate]
         self._candidates = None if len(self._found) == 1 and candidate is not None else candidates
         return candidate is not None
 
@@ -119,7 +132,8 @@ class Finder:
         self._catalog = catalog
         self._metadata = metadata
         self._ranks = Ranks(target)
-        self._chosen: dict[tuple[NormalizedName, Version, bool], File | None] = {}
+        # By the release's identity, which the catalog keeps; those chosen where a yanked file would do are others.
+        self._chosen: tuple[dict[int, Candidate | None], dict[int, Candidate | None]] = ({}, {})
 
     def candidates(
         self,
@@ -148,19 +162,20 @@ class Finder:
                 # As for pip, a final release keeps pre-releases out although it clashed with something else.
                 pre_left_out = pre_left_out and (version.is_prerelease or version not in refused)
                 continue
-            file = self._choose(project, release, yanked=exact)
-            if position < len(favourites) and (file is None or not file.is_wheel):
+            candidate = self._choose(project, release, yanked=exact)
+            if position < len(favourites) and (candidate is None or not candidate.file.is_wheel):
                 continue  # another target has a wheel of it; here a newer version may have one
             offered.add(version)
-            if file is None:
+            if candidate is None:
                 continue
-            if not file.is_wheel:
+            if not candidate.file.is_wheel:
                 # Behind an sdist that only a build could read, an older one is nobody's choice: an installer would have
                 # built the newer one. Reading it costs a download.
-                readable = readable and self._readable(project, version, file)
+                readable = readable and self._readable(project, version, candidate.file)
                 if not readable:
                     continue
-            candidate = Candidate(project, extra, version, file)
+            if extra is not None:
+                candidate = Candidate(project, extra, version, candidate.file)
             if pre or not version.is_prerelease:
                 pre_left_out = False
                 yield candidate
@@ -181,12 +196,13 @@ class Finder:
             return False
         return True
 
-    def _choose(self, project: NormalizedName, release: Release, *, yanked: bool) -> File | None:
-        key = (project, release.version, yanked)
-        if key not in self._chosen:
+    def _choose(self, project: NormalizedName, release: Release, *, yanked: bool) -> Candidate | None:
+        chosen, key = self._chosen[yanked], id(release)
+        if key not in chosen:
             judged = self._judge(project, release, yanked=yanked, fitting=True)
-            self._chosen[key] = next((file for file, reason in judged if reason is None), None)
-        return self._chosen[key]
+            file = next((file for file, reason in judged if reason is None), None)
+            chosen[key] = Candidate(project, None, release.version, file) if file is not None else None
+        return chosen[key]
 
     def _judge(
         self, project: NormalizedName, release: Release, *, yanked: bool, fitting: bool = False

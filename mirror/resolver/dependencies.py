@@ -10,6 +10,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from mirror.errors import MetadataError, UsageError
+from mirror.filenames import normalised
 from mirror.models import Metadata, Pin, RequirementLine, Target
 from mirror.resolver.needs import Candidate, Need
 from mirror.urls import redact
@@ -44,11 +45,11 @@ class Markers:
         return self._known[key]
 
 
-def needs_of(requirement: Requirement, origin: str, parent: Candidate | None = None) -> Iterator[Need]:
-    """Yield the need for the project itself and one for each extra named."""
-    project = canonicalize_name(requirement.name)
+def needs_of(requirement: Requirement, line: str, parent: Candidate | None = None) -> Iterator[Need]:
+    """Yield the need for the project itself and one for each extra named, of a user's *line* or of *parent*."""
+    project = normalised(requirement.name)
     if requirement.url:
-        problem = f"{origin} asks for {requirement.name} at a URL, {redact(requirement.url)}"
+        problem = f"{parent or line} asks for {requirement.name} at a URL, {redact(requirement.url)}"
         if parent is None:
             raise UsageError(f"{problem}.", hint=f"Publish {project} on an index, or leave the line out.")
         raise MetadataError(
@@ -57,10 +58,9 @@ def needs_of(requirement: Requirement, origin: str, parent: Candidate | None = N
         )
     extras = sorted(requirement.extras)
     named = f"{requirement.name}[{','.join(extras)}]" if extras else requirement.name
-    text = f"{named}{requirement.specifier}"
-    yield Need(project, None, requirement.specifier, text, origin, parent)
+    yield Need(project, None, requirement.specifier, named, line, parent)
     for extra in extras:
-        yield Need(project, canonicalize_name(extra), requirement.specifier, text, origin, parent)
+        yield Need(project, normalised(extra), requirement.specifier, named, line, parent)
 
 
 def root_needs(lines: Iterable[RequirementLine], markers: Markers) -> list[Need]:
@@ -75,13 +75,12 @@ def root_needs(lines: Iterable[RequirementLine], markers: Markers) -> list[Need]
 
 def dependencies(candidate: Candidate, metadata: Metadata, markers: Markers) -> list[Need]:
     """The needs that *candidate* brings; an extra brings its own project at the same version and what only it adds."""
-    origin = str(candidate)
     if candidate.extra is None:
         return [
             need
             for requirement in metadata.requires_dist
             if markers.hold(requirement.marker)
-            for need in needs_of(requirement, origin, candidate)
+            for need in needs_of(requirement, "", candidate)
         ]
     from_extra = [
         need
@@ -89,27 +88,18 @@ def dependencies(candidate: Candidate, metadata: Metadata, markers: Markers) -> 
         if requirement.marker is not None
         and not markers.hold(requirement.marker)
         and markers.hold(requirement.marker, candidate.extra)
-        for need in needs_of(requirement, origin, candidate)
+        for need in needs_of(requirement, "", candidate)
     ]
     return [_itself(candidate), *from_extra]
 
 
 def _itself(candidate: Candidate) -> Need:
-    version = candidate.version
-    return Need(
-        candidate.project,
-        None,
-        _ANY,
-        f"{candidate.project}=={version}",
-        str(candidate),
-        candidate,
-        exact=version,
-    )
+    return Need(candidate.project, None, _ANY, candidate.project, parent=candidate, exact=candidate.version)
 
 
 def unsatisfiable(candidate: Candidate) -> Need:
     """What *candidate* needs whose metadata is unsound."""
-    return Need(candidate.project, None, _ANY, "sound metadata", str(candidate), candidate, broken=True)
+    return Need(candidate.project, None, _ANY, candidate.project, parent=candidate, broken=True)
 
 
 _ANY = Requirement("any").specifier

@@ -44,7 +44,8 @@ class Prefetcher:
         self._threads: list[Thread] = []
         self._workers = workers
         self._lock = Lock()
-        self._walked: set[tuple[str, NormalizedName, NormalizedName | None]] = set()
+        #: By target. A project, or one extra of it.
+        self._walked: dict[str, set[NormalizedName | tuple[NormalizedName, NormalizedName]]] = {}
         self._backtracks: Counter[tuple[str, NormalizedName]] = Counter()
         self._closed = workers == 0
 
@@ -63,11 +64,12 @@ class Prefetcher:
 
     def walk(self, finder: Finder, markers: Markers, need: Need) -> None:
         """Read ahead from *need*: its page, its best candidate's metadata, and what that needs in turn."""
-        key = (finder.target.name, need.project, need.extra)
+        key = need.project if need.extra is None else (need.project, need.extra)
         with self._lock:
-            if self._closed or key in self._walked:
+            walked = self._walked.setdefault(finder.target.name, set())
+            if self._closed or key in walked:
                 return
-            self._walked.add(key)
+            walked.add(key)
         self._submit(partial(self._walk, finder, markers, need))
 
     def _walk(self, finder: Finder, markers: Markers, need: Need) -> None:

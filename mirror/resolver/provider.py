@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from packaging.utils import NormalizedName
+from packaging.version import Version
 from resolvelib import AbstractProvider, BaseReporter
 
 from mirror.errors import MetadataError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: A project, or one extra of it.
 Key = tuple[NormalizedName, NormalizedName | None]
 
+_NONE: frozenset[Version] = frozenset()  # every other empty one would be an object of its own
+
 
 class Provider(AbstractProvider[Need, Candidate, Key]):
     """Answers resolvelib's questions for one target."""
@@ -36,12 +38,8 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         self._prefetcher = prefetcher
         self._seen: dict[Key, int] = {}
         self._rejections: Counter[Key] = Counter()
-        self._needs: dict[NormalizedName, list[Need]] = {}
+        self._needs: dict[NormalizedName, Sequence[Need]] = {}
         self._dependencies: dict[Candidate, list[Need]] = {}
-        # resolvelib asks the same questions about the same objects in every round. What is asked about is kept beside
-        # the answer, so that no other object can come by its id.
-        self._satisfied: dict[tuple[int, int], tuple[Need, Candidate, bool]] = {}
-        self._strictness: dict[int, tuple[Need, bool, bool]] = {}
 
     def identify(self, requirement_or_candidate: Need | Candidate) -> Key:
         return requirement_or_candidate.project, requirement_or_candidate.extra
@@ -84,11 +82,7 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         """
         exact = bounded = False
         for need, _ in information[identifier]:
-            known = self._strictness.get(id(need))
-            if known is None:
-                closed = any(spec.operator in ("<", "<=", "~=", "==") for spec in need.specifier)
-                known = self._strictness[id(need)] = need, need.is_exact, closed
-            exact, bounded = exact or known[1], bounded or known[2]
+            exact, bounded = exact or need.is_exact, bounded or need.is_bounded
         return (
             not exact,
             -self._rejections[identifier],
@@ -104,22 +98,18 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         incompatibilities: Mapping[Key, Iterator[Candidate]],
     ) -> Matches:
         project, extra = identifier
-        needs = list(requirements[identifier])
-        refused = frozenset(candidate.version for candidate in incompatibilities[identifier])
+        needs = tuple(requirements[identifier])
+        refused = {candidate.version for candidate in incompatibilities[identifier]}
         if extra is not None:  # an extra stands or falls with its project
             base: Key = (project, None)
-            needs += requirements.get(base, ())
-            refused = refused.union(candidate.version for candidate in incompatibilities.get(base, ()))
+            needs += tuple(requirements.get(base, ()))
+            refused.update(candidate.version for candidate in incompatibilities.get(base, ()))
         self._needs[project] = needs
         self._seen.setdefault(identifier, len(self._seen))
-        return Matches(partial(self._finder.candidates, project, extra, needs, refused))
+        return Matches(self._finder, identifier, needs, frozenset(refused) if refused else _NONE)
 
     def is_satisfied_by(self, requirement: Need, candidate: Candidate) -> bool:
-        key = id(requirement), id(candidate)
-        known = self._satisfied.get(key)
-        if known is None:
-            known = self._satisfied[key] = requirement, candidate, requirement.accepts(candidate.version)
-        return known[2]
+        return requirement.accepts(candidate.version)
 
     def get_dependencies(self, candidate: Candidate) -> list[Need]:
         known = self._dependencies.get(candidate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain
@@ -53,11 +53,11 @@ class Releases:
     are looked at: their names are not kept, but read from the page again for the releases that somebody asks for.
     """
 
+    __slots__ = ("_ends", "_files", "_known", "_pages", "versions")
+
     def __init__(self, pages: Sequence[ProjectPage], files: Mapping[Version, Sequence[int]]) -> None:
         self.versions = sorted(files)
         self._pages = pages
-        self._names = [page.filenames for page in pages]
-        self._starts = [0, *accumulate(map(len, self._names))]
         self._files = array("I", chain.from_iterable(files[version] for version in self.versions))
         self._ends = array("I", accumulate(len(files[version]) for version in self.versions))
         self._known: dict[int, Release] = {}
@@ -87,13 +87,16 @@ class Releases:
         if known is None:
             numbers = self._files[self._ends[place - 1] if place else 0 : self._ends[place]]
             files = tuple(self._file(number) for number in numbers)
-            known = self._known[place] = Release(self.versions[place], files)
+            known = self._known.setdefault(place, Release(self.versions[place], files))
         return known
 
     def _file(self, number: int) -> Listed:
-        at = bisect_right(self._starts, number) - 1
-        position = number - self._starts[at]
-        return Listed(self._pages[at], position, self._names[at][position])
+        for page in self._pages:
+            names = page.filenames
+            if number < len(names):
+                return Listed(page, number, names[number])
+            number -= len(names)
+        raise IndexError(number)
 
 
 class Catalog:
@@ -104,16 +107,21 @@ class Catalog:
         #: Projects that their index calls anything but active (PEP 792), as far as they were looked up.
         self.statuses: dict[NormalizedName, ProjectStatus] = {}
         self._releases: dict[NormalizedName, Releases] = {}
-        self._locks: dict[NormalizedName, Lock] = {}
+        self._locks: dict[NormalizedName, Lock] = {}  # of those that are being looked up
         self._lock = Lock()
 
     def releases(self, project: NormalizedName) -> Releases:
         with self._lock:
+            known = self._releases.get(project)
+            if known is not None:
+                return known
             lock = self._locks.setdefault(project, Lock())
         with lock:  # the prefetcher and the resolver often ask at the same moment
             known = self._releases.get(project)
             if known is None:
                 known = self._releases[project] = self._look_up(project)
+                with self._lock:
+                    del self._locks[project]
             return known
 
     def _look_up(self, project: NormalizedName) -> Releases:

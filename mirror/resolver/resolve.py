@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 
 from packaging.requirements import Requirement
@@ -71,7 +72,7 @@ class Resolution:
         self._prefetcher = Prefetcher(metadata, workers=workers, pinned=pinned)
         self._pinned = pinned
         self._report = report
-        self._chosen: dict[NormalizedName, set[Version]] = {}
+        self._chosen: dict[NormalizedName, tuple[Version, ...]] = {}
         self._trials = 0
 
     def __enter__(self) -> Resolution:
@@ -215,13 +216,15 @@ class Resolution:
 
     def keep(self, candidates: Iterable[Candidate]) -> None:
         for candidate in candidates:
-            self._chosen.setdefault(candidate.project, set()).add(candidate.version)
+            known = self._chosen.get(candidate.project, ())
+            if candidate.version not in known:
+                self._chosen[candidate.project] = (*known, candidate.version)
 
     def warn(self, text: str) -> None:
         self._report(Event("warning", Stage.RESOLVE, text))
 
 
-def _rules(wanted: RequirementSet, markers: Markers, preferred: Mapping[NormalizedName, set[Version]]) -> Rules:
+def _rules(wanted: RequirementSet, markers: Markers, preferred: Mapping[NormalizedName, Collection[Version]]) -> Rules:
     hashes: dict[NormalizedName, frozenset[str]] = {}
     for line in (*wanted.requirements, *wanted.constraints):
         if line.hashes and markers.hold(line.requirement.marker):
@@ -258,7 +261,7 @@ class _Search:
         self._markers = markers
         self._roots = roots
         self._own = own
-        self._mapping: Mapping[Key, Candidate] = {}
+        self._found: tuple[Candidate, ...] = ()
 
     def read_ahead(self) -> None:
         for need in self._roots:
@@ -279,7 +282,7 @@ class _Search:
             ) from None
         self._check_readable(mapping)
         self._whole.keep(mapping.values())
-        self._mapping = mapping
+        self._found = tuple(mapping.values())
         self._warn_of_unsound(mapping)
         return self._pins(mapping)
 
@@ -294,7 +297,7 @@ class _Search:
     @property
     def outcome(self) -> Outcome:
         """What :meth:`run` settled on."""
-        return Outcome(self.finder, self._markers, self._roots, tuple(self._mapping.values()), self._whole.metadata)
+        return Outcome(self.finder, self._markers, self._roots, self._found, self._whole.metadata)
 
     def _check_readable(self, mapping: Mapping[Key, Candidate]) -> None:
         """Fail where an sdist that nobody may build was passed over, and an installer might have taken it.
@@ -376,7 +379,7 @@ class _Search:
             pins.append(
                 Pin(
                     project,
-                    str(candidate.version),
+                    sys.intern(str(candidate.version)),
                     candidate.file,
                     tuple(extras),
                     tuple(sorted(requires)),
@@ -395,7 +398,7 @@ class _Search:
             key = (need.project, need.extra)
             if key in chains:
                 continue
-            step = f"{need.origin}: {need.text}"
+            step = sys.intern(f"{need.origin}: {need.text}")  # mostly the same for every target
             chains[key] = (*path, step) if need.exact is None else path
             queue.extend((further, chains[key]) for further in needs[key])
         return {project: path for (project, extra), path in chains.items() if extra is None}

@@ -42,14 +42,14 @@ _OPTIMISTIC = 0.1
 
 @dataclass(slots=True)
 class _Step:
-    """What one step of the search changed: the pins and criteria as they were before, None where there were none.
+    """What one step of the search changed: ``criteria`` as they were before, None where there were none.
 
-    ``pinned`` is the last pin made in it, ``causes`` the last conflict before it.
+    ``pins`` are the pins made in it, in order, each with what it took the place of; nearly always one. ``causes`` is
+    the last conflict before it.
     """
 
     causes: Sequence[Cause]
-    pinned: tuple[Key, Candidate] | None = None
-    pins: dict[Key, Candidate | None] = field(default_factory=dict)
+    pins: tuple[tuple[Key, Candidate, Candidate | None], ...] = ()
     criteria: dict[Key, Asked | None] = field(default_factory=dict)
 
 
@@ -151,8 +151,7 @@ class Search:
             self._reporter.pinning(candidate)
             closed = {other for other in added if other in self._pins and other not in self._open}
             step = self._steps[-1]
-            step.pins.setdefault(key, self._pins.get(key))
-            step.pinned = key, candidate
+            step.pins += ((key, candidate, self._pins.get(key)),)
             self._pins[key] = candidate
             self._change(added)
             self._look(key)
@@ -236,9 +235,9 @@ class Search:
             self._undo(self._steps.pop())
             while True:
                 step = self._steps.pop()
-                if step.pinned is None:
+                if not step.pins:
                     return False
-                key, candidate = step.pinned
+                key, candidate, _ = step.pins[-1]
                 if key not in clashing:
                     if not self._optimistic:
                         break
@@ -273,7 +272,7 @@ class Search:
 
     def _undo(self, step: _Step) -> None:
         _take_back(step, self._pins, self._criteria)
-        for key in step.pins.keys() | step.criteria.keys():
+        for key in {key for key, _, _ in step.pins} | step.criteria.keys():
             self._look(key)
 
     def _before(self, step: _Step) -> _Saved:
@@ -309,11 +308,11 @@ class Search:
 
 
 def _take_back(step: _Step, pins: dict[Key, Candidate], criteria: dict[Key, Asked]) -> None:
-    for key, pin in step.pins.items():
-        if pin is None:
+    for key, _, before in reversed(step.pins):
+        if before is None:
             del pins[key]
         else:
-            pins[key] = pin
+            pins[key] = before
     for key, criterion in step.criteria.items():
         if criterion is None:
             del criteria[key]
