@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache, partial
 
+from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidName, NormalizedName, canonicalize_name
@@ -38,7 +39,7 @@ def parse(raw: bytes, *, filename: str) -> Metadata:
             version=str(Version(version)),
             requires_dist=tuple(map(_requirement, fields.get("requires-dist", ()))),
             requires_python=_specifier(requires_python) if requires_python else None,
-            provides_extra=frozenset(_extra(extra) for extra in fields.get("provides-extra", ())),
+            provides_extra=_extras(tuple(fields.get("provides-extra", ()))),
             text=partial(bytes, raw),
         )
     except InvalidName:
@@ -118,7 +119,35 @@ def _malformed(filename: str, field: str, value: str, reason: str = "") -> Metad
 # The same few thousand strings come again in every version of a project and for every target.
 @lru_cache(maxsize=65536)
 def _requirement(text: str) -> Requirement:
-    return Requirement(text)
+    """Parse *text*; specifiers and markers, which are most of it, are objects that all share who say the same."""
+    head, _, marker = text.partition(";")
+    try:
+        # What comes after "@" is a URL, which may have a semicolon of its own.
+        if "@" in head or not marker.strip():
+            found = Requirement(text)
+        else:
+            found = Requirement(head)
+            found.marker = _marker(marker.strip())
+    except (InvalidRequirement, InvalidMarker):
+        found = Requirement(text)  # says what is wrong with all of it
+    found.specifier = _specifiers(str(found.specifier))
+    found.extras = _asked(frozenset(found.extras))
+    return found
+
+
+@lru_cache(maxsize=65536)
+def _marker(text: str) -> Marker:
+    return Marker(text)
+
+
+@lru_cache(maxsize=65536)
+def _specifiers(text: str) -> SpecifierSet:
+    return SpecifierSet(text)
+
+
+@lru_cache(maxsize=4096)
+def _asked(extras: frozenset[str]) -> set[str]:
+    return set(extras)
 
 
 @lru_cache(maxsize=4096)
@@ -128,8 +157,8 @@ def _specifier(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _extra(text: str) -> NormalizedName:
-    return canonicalize_name(text.strip())
+def _extras(texts: tuple[str, ...]) -> frozenset[NormalizedName]:
+    return frozenset(canonicalize_name(text.strip()) for text in texts)
 
 
 def _is_requirement(text: str) -> bool:

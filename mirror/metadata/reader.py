@@ -80,6 +80,10 @@ class MetadataReader:
         """What :meth:`read` returned for *file* already; None where nobody asked, or it is no sound answer."""
         return self._found.known(file.key)
 
+    def forget(self) -> None:
+        """Drop every answer of :meth:`read`; who asks again has it found anew."""
+        self._found.forget()
+
     def build_requires(self, file: File) -> tuple[Requirement, ...]:
         """What building the sdist *file* needs: ``build-system.requires``, or setuptools where it says nothing."""
         key = file.key

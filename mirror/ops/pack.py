@@ -148,8 +148,27 @@ class _Job:
     def prove(self, plan: Plan, built: Mapping[str, Mapping[str, str]], fetched: Mapping[str, Fetched]) -> Prepared:
         """Hold the files against what was promised, prove that every target installs from them, and describe them."""
         at, wanted, files = self._at, self._wanted, plan.files()
+        documents = self._proved(plan, built, fetched)
+        at.metadata.forget()
+        origins = {**self._given.origins, **built}
+        return prepare(
+            BundleContent(
+                plan=plan,
+                fetched=fetched,
+                metadata=documents,
+                sources=wanted.sources,
+                origins={name: origin for name, origin in origins.items() if name in files},
+            ),
+            at.store.scratch(),
+        )
+
+    def _proved(
+        self, plan: Plan, built: Mapping[str, Mapping[str, str]], fetched: Mapping[str, Fetched]
+    ) -> Mapping[str, bytes]:
+        """Raise unless the files are what was promised and every target installs from them; return their metadata."""
+        at, wanted = self._at, self._wanted
         locked = Locked(wanted)
-        for name, file in files.items():
+        for name, file in plan.files().items():
             locked.check(file, fetched[name].sha256)
         metadata = BundledMetadata(at.store, fetched, self.builds, at.metadata.known)
         check_offered(plan, at.metadata, metadata)
@@ -161,17 +180,7 @@ class _Job:
         else:
             prove(plan, lines, fetched, metadata, self._report)
         _warn_of_builds(plan, built, self.builds, at.store, fetched, self._report)
-        origins = {**self._given.origins, **built}
-        return prepare(
-            BundleContent(
-                plan=plan,
-                fetched=fetched,
-                metadata=metadata.documents(plan),
-                sources=wanted.sources,
-                origins={name: origin for name, origin in origins.items() if name in files},
-            ),
-            at.store.scratch(),
-        )
+        return metadata.documents(plan)
 
 
 def _write(

@@ -98,7 +98,7 @@ class BundledMetadata:
         return known
 
     def documents(self, plan: Plan) -> Mapping[str, bytes]:
-        """The metadata of every file of *plan* as it is inside, by file name, read when it is asked for.
+        """The metadata of every file of *plan* as it is inside, by file name, its text read when it is asked for.
 
         Of an sdist that no target builds only name and version matter: nobody resolves with the rest.
         """

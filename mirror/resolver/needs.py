@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
@@ -61,32 +60,16 @@ class Need:
             return False
         if self.exact is not None:
             return version == self.exact
-        return _contains(self.specifier, version)
+        return self.specifier.contains(version, prereleases=True)
 
     @property
     def is_exact(self) -> bool:
         """Whether it names one version, which lets a yanked file in (PEP 592)."""
-        return self.exact is not None or _is_exact(self.specifier)
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether it keeps versions out that are newer than some other."""
-        return _is_bounded(self.specifier)
+        return self.exact is not None or names_one(self.specifier)
 
 
-# A search asks this of the same few objects again and again; what a project asks for, others ask for too.
-@lru_cache(maxsize=65536)
-def _contains(specifier: SpecifierSet, version: Version) -> bool:
-    return specifier.contains(version, prereleases=True)
-
-
-@lru_cache(maxsize=65536)
-def _is_exact(specifier: SpecifierSet) -> bool:
+def names_one(specifier: SpecifierSet) -> bool:
+    """Whether *specifier* names one version."""
     return any(
         spec.operator == "===" or (spec.operator == "==" and not spec.version.endswith(".*")) for spec in specifier
     )
-
-
-@lru_cache(maxsize=65536)
-def _is_bounded(specifier: SpecifierSet) -> bool:
-    return any(spec.operator in ("<", "<=", "~=", "==") for spec in specifier)

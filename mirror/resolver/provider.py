@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName
 from packaging.version import Version
 from resolvelib import AbstractProvider, BaseReporter
@@ -13,7 +14,7 @@ from resolvelib import AbstractProvider, BaseReporter
 from mirror.errors import MetadataError
 from mirror.resolver.candidates import Finder, Matches
 from mirror.resolver.dependencies import Markers, dependencies, unsatisfiable
-from mirror.resolver.needs import Candidate, Need
+from mirror.resolver.needs import Candidate, Need, names_one
 from mirror.resolver.prefetch import Prefetcher
 from mirror.resolver.protocols import MetadataSource
 
@@ -40,6 +41,9 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         self._rejections: Counter[Key] = Counter()
         self._needs: dict[NormalizedName, Sequence[Need]] = {}
         self._dependencies: dict[Candidate, list[Need]] = {}
+        # By the identity of the specifier, whose hash costs more than all else here; many ask in the same words. It is
+        # kept beside the answer, so that no other object can come by its id.
+        self._strictness: dict[int, tuple[SpecifierSet, bool, bool]] = {}
 
     def identify(self, requirement_or_candidate: Need | Candidate) -> Key:
         return requirement_or_candidate.project, requirement_or_candidate.extra
@@ -82,7 +86,11 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         """
         exact = bounded = False
         for need, _ in information[identifier]:
-            exact, bounded = exact or need.is_exact, bounded or need.is_bounded
+            known = self._strictness.get(id(need.specifier))
+            if known is None:
+                closed = any(spec.operator in ("<", "<=", "~=", "==") for spec in need.specifier)
+                known = self._strictness[id(need.specifier)] = need.specifier, names_one(need.specifier), closed
+            exact, bounded = exact or need.exact is not None or known[1], bounded or known[2]
         return (
             not exact,
             -self._rejections[identifier],

@@ -12,6 +12,7 @@ from collections import ChainMap, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import islice
 from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
@@ -166,9 +167,9 @@ class Search:
         key = self._provider.identify(need)
         criteria = ChainMap(added, self._criteria)
         known = criteria.get(key)
-        excluded = known.incompatibilities if known else []
+        excluded = known.incompatibilities if known else ()
         matches = self._matches(key, criteria, [need], excluded)
-        information = [*(known.information if known else ()), RequirementInformation(need, parent)]
+        information = (*(known.information if known else ()), RequirementInformation(need, parent))
         criterion: Asked = Criterion(matches, information, excluded)
         if not matches:
             raise RequirementsConflicted(criterion)
@@ -204,18 +205,26 @@ class Search:
         self._steps.append(_Step(self._steps[-1].causes))
 
     def _change(self, criteria: Mapping[Key, Asked]) -> None:
+        """Let *criteria* take the place of others, whose needs they have: with more behind them, or without some.
+
+        What was pinned to everybody's liking need only please whoever has come since.
+        """
         before = self._steps[-1].criteria
         for key, criterion in criteria.items():
-            before.setdefault(key, self._criteria.get(key))
+            old = self._criteria.get(key)
+            before.setdefault(key, old)
             self._criteria[key] = criterion
-        for key in criteria:
-            self._look(key)
+            known = len(old.information) if old is not None and key in self._pins and key not in self._open else 0
+            self._look(key, known)
 
-    def _look(self, key: Key) -> None:
-        """See whether *key* is open, and how urgent it is."""
+    def _look(self, key: Key, known: int = 0) -> None:
+        """See whether *key* is open, and how urgent it is; its pin is known to do for the first *known* needs."""
         criterion, pin = self._criteria.get(key), self._pins.get(key)
         if criterion is None or (
-            pin is not None and all(self._provider.is_satisfied_by(need, pin) for need in criterion.iter_requirement())
+            pin is not None
+            and all(
+                self._provider.is_satisfied_by(need, pin) for need in islice(criterion.iter_requirement(), known, None)
+            )
         ):
             self._open.discard(key)
         else:

@@ -83,7 +83,8 @@ def run_connected(
         if not dry_run:
             save_state(folder, state)
         return outcome
-    manifest = packed.manifest
+    manifest, written = packed.manifest, packed.written
+    del packed  # the plan is not needed again, and room for reading the new bundle is
     if manifest is None:
         raise StorageError("Nothing was packed.")
     outcome.unconfirmed = decision.missing if settings.inbox is not None else 0
@@ -95,9 +96,9 @@ def run_connected(
         outcome.message = f"{'would write' if dry_run else 'wrote'} {name}, {kind}: {decision.why}"
         changes = summary(changes_since(last_manifest(folder, state), manifest))
         say("info", "\n".join(changes))
-    if packed.written is not None and decision.since is not None:
+    if written is not None and decision.since is not None:
         _verify(path)
-        write_whole(settings.outbox / f"{name}.txt", slip(f"{name}: {kind}; {decision.why}.", changes, packed.written))
+        write_whole(settings.outbox / f"{name}.txt", slip(f"{name}: {kind}; {decision.why}.", changes, written))
         write_whole(manifest_path(folder, number), manifest.spelled())
         state.number = number
         state.closure = closure_of(manifest)
