@@ -135,6 +135,10 @@ class Finder:
         # By the release's identity, which the catalog keeps; those chosen where a yanked file would do are others.
         self._chosen: tuple[dict[int, Candidate | None], dict[int, Candidate | None]] = ({}, {})
 
+    def forget(self) -> None:
+        """Let go of what was chosen of each release; it is chosen anew for whoever asks again."""
+        self._chosen = ({}, {})
+
     def candidates(
         self,
         project: NormalizedName,
@@ -198,11 +202,12 @@ class Finder:
 
     def _choose(self, project: NormalizedName, release: Release, *, yanked: bool) -> Candidate | None:
         chosen, key = self._chosen[yanked], id(release)
-        if key not in chosen:
-            judged = self._judge(project, release, yanked=yanked, fitting=True)
-            file = next((file for file, reason in judged if reason is None), None)
-            chosen[key] = Candidate(project, None, release.version, file) if file is not None else None
-        return chosen[key]
+        if key in chosen:
+            return chosen[key]
+        judged = self._judge(project, release, yanked=yanked, fitting=True)
+        file = next((file for file, reason in judged if reason is None), None)
+        found = Candidate(project, None, release.version, file) if file is not None else None
+        return chosen.setdefault(key, found)
 
     def _judge(
         self, project: NormalizedName, release: Release, *, yanked: bool, fitting: bool = False

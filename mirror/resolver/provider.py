@@ -86,11 +86,13 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         """
         exact = bounded = False
         for need, _ in information[identifier]:
-            known = self._strictness.get(id(need.specifier))
-            if known is None:
-                closed = any(spec.operator in ("<", "<=", "~=", "==") for spec in need.specifier)
-                known = self._strictness[id(need.specifier)] = need.specifier, names_one(need.specifier), closed
-            exact, bounded = exact or need.exact is not None or known[1], bounded or known[2]
+            exact = exact or need.exact is not None
+            if need.specifier:
+                known = self._strictness.get(id(need.specifier))
+                if known is None:
+                    closed = any(spec.operator in ("<", "<=", "~=", "==") for spec in need.specifier)
+                    known = self._strictness[id(need.specifier)] = need.specifier, names_one(need.specifier), closed
+                exact, bounded = exact or known[1], bounded or known[2]
         return (
             not exact,
             -self._rejections[identifier],

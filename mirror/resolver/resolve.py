@@ -284,6 +284,7 @@ class _Search:
         self._whole.keep(mapping.values())
         self._found = tuple(mapping.values())
         self._warn_of_unsound(mapping)
+        self.finder.forget()
         return self._pins(mapping)
 
     def _warn_of_unsound(self, mapping: Mapping[Key, Candidate]) -> None:
