@@ -7,7 +7,6 @@ import hashlib
 import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +72,10 @@ def write_bundle(
                 frames.start(project, files)
         with (
             _temporary(path) as file,
-            ThreadPoolExecutor(1, "hash") as hasher,
             ahead(_pieces(frames, wanted), _STEPS_AHEAD) as pieces,
             _or_stop(frames),
         ):
-            output = _Output(file, hasher)
+            output = _Output(file)
             output.frame(_documents(prepared), manifest.member_section.size)
             for piece in pieces:
                 if isinstance(piece, bytes):
@@ -113,11 +111,13 @@ def _pieces(frames: Frames, wanted: Mapping[str, Sequence[tuple[str, str, int]]]
 
 
 class _Output:
-    """The bundle file as it grows: hashed in a second thread while it is written, frame sizes noted."""
+    """The bundle file as it grows: hashed while it is written, frame sizes noted.
 
-    def __init__(self, file: BinaryIO, hasher: ThreadPoolExecutor) -> None:
+    Reading and compressing go on in another thread and take longer, so a third one would only hand over.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._hasher = hasher
         self._hash = hashlib.sha256()
         self._sizes: list[tuple[int, int]] = []
         self._written = self._frame = 0
@@ -141,12 +141,11 @@ class _Output:
         return self._hash.hexdigest(), self._written
 
     def append(self, chunk: bytes) -> None:
-        hashed = self._hasher.submit(self._hash.update, chunk)
+        self._hash.update(chunk)
         view = memoryview(chunk)
         while view:  # a disk takes what fits before it says that it is full
             view = view[self._file.write(view) :]
         self._written += len(chunk)
-        hashed.result()
 
 
 def _documents(prepared: Prepared) -> Iterator[bytes]:
