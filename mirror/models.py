@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
@@ -342,6 +343,16 @@ class Plan:
                     hint="Pin the project to one index.",
                 )
         return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A bundle on the disk: the digest of its manifest, the digest of the whole file, its size in bytes."""
+
+    path: Path
+    identity: str
+    sha256: str
+    size: int
 
 
 class Stage(Enum):

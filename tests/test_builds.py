@@ -19,7 +19,7 @@ from mirror.bundle import BundleReader, unpack
 from mirror.bundle.manifest import Manifest
 from mirror.errors import IncompleteError, MetadataError, MissingExtraError, ResolutionError, UsageError
 from mirror.models import FormatControl, Target
-from mirror.ops.builds import Building
+from mirror.ops.building import Building
 from mirror.ops.pack import pack
 from mirror.targets import make_target, this_machine
 from tests.build_support import (

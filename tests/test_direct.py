@@ -29,7 +29,7 @@ from mirror.errors import (
 )
 from mirror.metadata.core import parse
 from mirror.models import RequirementSet
-from mirror.ops.builds import Building
+from mirror.ops.building import Building
 from mirror.ops.pack import pack
 from mirror.targets import make_target, this_machine
 from tests.build_support import PYPROJECT, backend, config, plain, project, wanted, wheelhouse

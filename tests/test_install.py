@@ -14,7 +14,7 @@ from mirror.bundle import BundleReader, write_bundle
 from mirror.bundle.content import as_delta, prepare
 from mirror.errors import IncompleteError
 from mirror.models import Target
-from mirror.ops.builds import Building
+from mirror.ops.building import Building
 from mirror.ops.install import Check, check_install, find_interpreters
 from mirror.ops.pack import pack
 from mirror.store import Store

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from mirror.bundle import Written
 from mirror.bundle.ahead import ahead
 from mirror.fetch import Fetcher
 from mirror.index.client import IndexClient
 from mirror.metadata.reader import MetadataReader
-from mirror.models import File, RequirementLine, RequirementSet
+from mirror.models import File, RequirementLine, RequirementSet, Written
 from mirror.net import Client, Settings
 from mirror.ops.unchanged import Existing, remember
 from mirror.resolver import Resolution

@@ -6,7 +6,8 @@ from mirror.bundle.hashed import hashed_path
 from mirror.bundle.manifest import BundledFile, BundledTarget, Manifest, Member
 from mirror.bundle.reader import BundleReader, VerifiedStream, bundle_rows, unpack
 from mirror.bundle.rows import Rows, parse_manifest, reading
-from mirror.bundle.writer import Written, write_bundle
+from mirror.bundle.writer import write_bundle
+from mirror.models import Written
 
 __all__ = [
     "BundleContent",

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,23 +18,13 @@ from mirror.bundle.frames import DIGEST_MAGIC, Frames, compress, seek_table
 from mirror.bundle.manifest import MANIFEST, Section
 from mirror.durable import sync_folder, try_lock
 from mirror.errors import StorageError
-from mirror.models import Event, Reporter, Stage, silent
+from mirror.models import Event, Reporter, Stage, Written, silent
 from mirror.store import Store
 
 #: Manifest, pages and documents are text, and most of what a delta holds.
 _DOCUMENT_LEVEL = 9
 # Pieces that are compressed before they can be written: of a quarter of a megabyte, of one where a file kept them.
 _STEPS_AHEAD = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A bundle on the disk: the digest of its manifest, the digest of the whole file, its size in bytes."""
-
-    path: Path
-    identity: str
-    sha256: str
-    size: int
 
 
 def write_bundle(

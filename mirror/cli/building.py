@@ -39,7 +39,7 @@ def building_options(command: F) -> F:
 
     @wraps(command)
     def collected(*args: Any, allow_build: tuple[str, ...], build_wheels: tuple[str, ...], **kwargs: Any) -> Any:
-        from mirror.ops.builds import Building
+        from mirror.ops.building import Building
 
         return command(*args, building=Building.of(allow_build, build_wheels), **kwargs)
 

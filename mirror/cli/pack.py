@@ -20,8 +20,8 @@ from mirror.cli.units import count, human_bytes, table
 if TYPE_CHECKING:
     from mirror.config import Overrides
     from mirror.models import Selection
-    from mirror.ops.builds import Building
-    from mirror.ops.pack import Packed
+    from mirror.ops.building import Building
+    from mirror.ops.packed import Packed
 
 
 @click.command()
@@ -76,7 +76,6 @@ def pack(
     """
     from mirror.config import load
     from mirror.lockfiles import read
-    from mirror.ops.pack import pack as run
 
     if not requirements and not include:
         raise click.UsageError("Name requirements files, or own packages with --include.")
@@ -91,17 +90,27 @@ def pack(
 
             known = read_since(since)
             base = (lambda _: known) if known.carriers else None
-        packed = run(
-            inputs.choosing(selection),
-            chosen,
-            None if dry_run else output,
-            config,
-            report,
-            base=base,
-            building=building,
-            include=include,
-            lock=inputs.lock,
-        )
+        wanted, packed = inputs.choosing(selection), None
+        fresh: dict[str, str] = {}
+        if not (dry_run or base or include or inputs.lock or building.allowed):
+            from mirror.ops.settled import settled
+
+            packed = settled(wanted, chosen, output, config, report, fresh)
+        if packed is None:
+            from mirror.ops.pack import pack as run
+
+            packed = run(
+                wanted,
+                chosen,
+                None if dry_run else output,
+                config,
+                report,
+                base=base,
+                building=building,
+                include=include,
+                lock=inputs.lock,
+                fresh=fresh,
+            )
     if as_json:
         click.echo(json.dumps(as_document(packed), indent=2))
     elif not quiet:

@@ -55,15 +55,19 @@ def selection_options(command: F) -> F:
 
         from mirror.errors import UsageError
         from mirror.models import Selection
-        from mirror.resolver.times import cutoff
 
         names = [name.strip() for value in pre_for for name in value.split(",") if name.strip()]
         if any(name.startswith(":") for name in names):
             raise UsageError("--pre-for takes names of projects.", hint="--pre allows pre-releases of all of them.")
         if exclude_newer_missing is not None and exclude_newer is None:
             raise UsageError("--exclude-newer-missing says nothing without --exclude-newer.")
+        before: datetime | None = None
+        if exclude_newer is not None:
+            from mirror.resolver.times import cutoff
+
+            before = cutoff(exclude_newer, datetime.now(timezone.utc))
         selection = Selection(
-            before=cutoff(exclude_newer, datetime.now(timezone.utc)) if exclude_newer is not None else None,
+            before=before,
             missing_time=exclude_newer_missing or "error",
             pre=frozenset(map(canonicalize_name, names)),
             all_wheels=all_wheels,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
@@ -15,17 +13,16 @@ from urllib.request import url2pathname
 from packaging.utils import NormalizedName
 
 from mirror.errors import IndexPageError, NotFoundError
-from mirror.index.simple import ACCEPT, HTML_TYPE, ParsedPage, folder_page, parse_page
+from mirror.index.answer import ACCEPT, PAGE_LIMIT, Answer, Asked
+from mirror.index.simple import HTML_TYPE, ParsedPage, folder_page, parse_page
 from mirror.index.sources import Source, Sources
 from mirror.once import Once
 from mirror.store import Scratch, Store
 from mirror.urls import redact, with_slash, without_credentials
 
 if TYPE_CHECKING:  # importing it costs an HTTP library, which whoever has a Client has paid for
-    from mirror.net import Client, Response
+    from mirror.net import Client
 
-#: Bytes; the largest pages of the largest index are a tenth of it.
-PAGE_LIMIT = 256 * 1024 * 1024
 _NAMESPACE = "pages"
 
 
@@ -34,7 +31,8 @@ class IndexClient:
 
     *indexes* are simple indexes (http, https, or file for a static one), the most wanted first; *find_links* are
     folders, or URLs of folders or pages. Both may carry credentials; pages never do. With *best_match* every index
-    that may serve a project is asked, as pip does it, and not only the first that has it.
+    that may serve a project is asked, as pip does it, and not only the first that has it. *fresh* has the digests of
+    pages that were asked for a moment ago, by URL without credentials.
     """
 
     def __init__(
@@ -45,16 +43,19 @@ class IndexClient:
         indexes: Sequence[Source | str],
         find_links: Sequence[str] = (),
         best_match: bool = False,
+        fresh: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._client = client
         self._store = store
         self._sources = Sources(indexes)
         self._best_match = best_match
+        self._fresh = fresh
         self._find_links = tuple(find_links)
         # Parsing takes many times the memory of what is kept, and threads would take turns at it in any case.
         self._parsing = threading.Lock()
         self._scratch: Scratch | None = None  # lasts for as long as somebody has a page that lies in it
         self._found: Once[tuple[str, str], tuple[ParsedPage, ...]] = Once()
+        self._asked: list[Asked] = []
 
     def __enter__(self) -> IndexClient:
         return self
@@ -69,6 +70,11 @@ class IndexClient:
         self._found.forget()
         with self._parsing:
             self._scratch = None
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        """Every index that was asked about a project over the network, and what it said, in no order."""
+        return tuple(self._asked)
 
     def pages(self, project: NormalizedName) -> tuple[ParsedPage, ...]:
         """The find-links pages that name *project*, then its page on the first index that has it.
@@ -103,28 +109,33 @@ class IndexClient:
         try:
             if _is_file(url):
                 return _local_page(url, project, index)
-            body, kind, final = self._fetch(url)
+            found = self._fetch(url)
+            self._asked.append(Asked.of(index, project, found))
             with self._parsing:
                 self._scratch = self._scratch or self._store.scratch()
-                return parse_page(body, kind, final, project=project, index=index).kept_in(self._scratch)
+                page = parse_page(found.body, found.kind, found.url, project=project, index=index)
+                return page.kept_in(self._scratch)
         except NotFoundError:
+            self._asked.append(Asked.of(index, project, None))
             return None
         except IndexPageError as error:
             told = f"The page of {project} on {redact(without_credentials(index))} can't be used: {error}"
             raise IndexPageError(told, hint=error.hint) from error
 
-    def _fetch(self, url: str) -> tuple[bytes, str, str]:
-        """Return body, content type and final URL of a page, asking the server only whether it has changed."""
+    def _fetch(self, url: str) -> Answer:
+        """Return a page, asking the server only whether it has changed."""
         key = without_credentials(url)
-        known = _Cached.read(self._store.note(_NAMESPACE, key))
+        known = Answer.read(self._store.note(_NAMESPACE, key))
+        if known is not None and self._fresh.get(key) == known.digest:
+            return known
         headers = {"accept": ACCEPT, **(known.conditions() if known else {})}
         answer = self._client.get(url, headers=headers, limit=PAGE_LIMIT)
         if answer.status == 304 and known is not None:
-            return known.body, known.kind, known.url
-        fresh = _Cached.of(answer)
+            return known
+        fresh = Answer.of(answer)
         if fresh.conditions():
             self._store.set_note(_NAMESPACE, key, fresh.head(), fresh.body)
-        return fresh.body, fresh.kind, fresh.url
+        return fresh
 
     def _links(self, place: str) -> tuple[ParsedPage, ...]:
         """Everything that a find-links place offers, whatever project it belongs to; asked for once."""
@@ -139,50 +150,8 @@ class IndexClient:
                 return (parse_page(path.read_bytes(), HTML_TYPE, url, project=nobody, index=url),)
             except OSError as error:
                 raise IndexPageError(f"find-links {redact(url)} can't be read: {error.strerror or error}.") from error
-        body, kind, final = self._fetch(url)
-        return (parse_page(body, kind, final, project=nobody, index=url),)
-
-
-@dataclass(frozen=True, slots=True)
-class _Cached:
-    """A page as a note in the store: one line of JSON, then the body."""
-
-    url: str
-    kind: str
-    etag: str
-    modified: str
-    body: bytes
-
-    @classmethod
-    def of(cls, answer: Response) -> _Cached:
-        headers = answer.headers
-        return cls(
-            url=without_credentials(answer.url),
-            kind=headers.get("content-type", ""),
-            etag=headers.get("etag", ""),
-            modified=headers.get("last-modified", ""),
-            body=answer.body,
-        )
-
-    @classmethod
-    def read(cls, note: bytes | None) -> _Cached | None:
-        if note is None:
-            return None
-        head, _, body = note.partition(b"\n")
-        try:
-            url, kind, etag, modified = json.loads(head)
-        except ValueError:  # another version of airgap wrote it
-            return None
-        return cls(url, kind, etag, modified, body)
-
-    def head(self) -> bytes:
-        return json.dumps([self.url, self.kind, self.etag, self.modified]).encode() + b"\n"
-
-    def conditions(self) -> dict[str, str]:
-        """Request headers that ask for the page only if it has changed; none where the server gave no validator."""
-        if self.etag:
-            return {"if-none-match": self.etag}
-        return {"if-modified-since": self.modified} if self.modified else {}
+        found = self._fetch(url)
+        return (parse_page(found.body, found.kind, found.url, project=nobody, index=url),)
 
 
 def _find_links_url(place: str) -> str:

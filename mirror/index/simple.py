@@ -22,6 +22,7 @@ from packaging.version import InvalidVersion, Version
 
 from mirror.errors import IndexPageError, IntegrityError
 from mirror.filenames import Split, split_filename
+from mirror.index.answer import ACCEPT as ACCEPT
 from mirror.index.rows import Rows
 from mirror.index.stream import Take, read_object
 from mirror.models import DIGEST_LENGTHS, File, Hashes, is_safe_filename
@@ -30,8 +31,6 @@ from mirror.urls import redact, without_credentials
 if TYPE_CHECKING:
     from mirror.store import Scratch
 
-#: What pip sends: JSON before HTML.
-ACCEPT: Final = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"
 JSON_TYPE: Final = "application/vnd.pypi.simple.v1+json"
 HTML_TYPE: Final = "application/vnd.pypi.simple.v1+html"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -42,6 +42,9 @@ class Sources:
                 projects = tuple(dict.fromkeys((*known.projects, *projects)))
             found[key] = Source(url, projects)
         self._sources: Sequence[Source] = tuple(found.values())
+
+    def __iter__(self) -> Iterator[Source]:
+        return iter(self._sources)
 
     def for_project(self, project: NormalizedName) -> tuple[tuple[Source, ...], bool]:
         """The indexes that may serve *project*, best first, and whether it is pinned to them."""

@@ -61,6 +61,7 @@ class MetadataReader:
         self._fetch = fetch
         self._report = report
         self._lock = threading.Lock()
+        self._certain = True
         self._scratch: Scratch | None = None
         self._found: Once[tuple[str, str], Metadata] = Once()
         self._builds: dict[tuple[str, str], tuple[Requirement, ...]] = {}
@@ -74,6 +75,8 @@ class MetadataReader:
         a build could tell (PEP 643); HashMismatchError where a PEP 658 file is not what the index promised;
         NetworkError where the file can't be reached.
         """
+        if file.hashes.strongest is None:
+            self._certain = False
         return self._found.get(file.key, lambda: self._kept(self._read(file)))
 
     def known(self, file: File) -> Metadata | None:
@@ -83,6 +86,11 @@ class MetadataReader:
     def forget(self) -> None:
         """Drop every answer of :meth:`read`; who asks again has it found anew."""
         self._found.forget()
+
+    @property
+    def certain(self) -> bool:
+        """Whether every file that was asked for is known by a digest: what such a file says never changes."""
+        return self._certain
 
     def build_requires(self, file: File) -> tuple[Requirement, ...]:
         """What building the sdist *file* needs: ``build-system.requires``, or setuptools where it says nothing."""

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
 from mirror.errors import MetadataError, ResolutionError
@@ -37,6 +37,7 @@ from mirror.models import (
     Stage,
     Target,
 )
+from mirror.ops.building import Building
 from mirror.ops.locked import Locked
 from mirror.ops.work import Work
 from mirror.resolver import Resolution
@@ -45,20 +46,6 @@ from mirror.store import Store
 from mirror.targets import this_machine
 
 _BLOCK = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Building:
-    """What may run: the projects whose sdists may be built, and those of which wheels are wanted."""
-
-    allowed: frozenset[NormalizedName] = frozenset()
-    wheels: frozenset[NormalizedName] = frozenset()
-
-    @classmethod
-    def of(cls, allow: Sequence[str], wheels: Sequence[str]) -> Building:
-        """From names in any spelling; who wants a wheel built also lets its metadata be built."""
-        wanted = frozenset(map(canonicalize_name, wheels))
-        return cls(frozenset(map(canonicalize_name, allow)) | wanted, wanted)
 
 
 @dataclass(frozen=True, slots=True)

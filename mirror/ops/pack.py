@@ -5,43 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mirror.bundle import BundleContent, Frames, Manifest, Prepared, Since, Written, as_delta, prepare, write_bundle
+from mirror.bundle import BundleContent, Frames, Manifest, Prepared, Since, as_delta, prepare, write_bundle
 from mirror.config import Config
 from mirror.errors import UsageError
 from mirror.fetch import Fetched
-from mirror.models import Event, File, FormatControl, Plan, Reporter, RequirementSet, Stage, Target, silent
-from mirror.ops.builds import Building, Builds
+from mirror.models import Event, File, FormatControl, Plan, Reporter, RequirementSet, Stage, Target, Written, silent
+from mirror.ops.building import Building
+from mirror.ops.builds import Builds
 from mirror.ops.built import accepting, idle, unasked, with_wheels
 from mirror.ops.connect import Connected, connected
 from mirror.ops.direct import Direct, Overlay
 from mirror.ops.locked import Locked
 from mirror.ops.overlap import compress_when_fetched, frames_beside
+from mirror.ops.packed import Packed
 from mirror.ops.prove import BundledMetadata, check_offered, prove
+from mirror.ops.settled import Heard, settle
 from mirror.ops.unchanged import Existing, remember
 from mirror.resolver import Resolution
 from mirror.store import Store
 
 if TYPE_CHECKING:
     from mirror.lockfiles.lock import Lock
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """What ``pack`` found and, unless it was a dry run, wrote. ``sizes`` are bytes by file name, None where unknown.
-
-    ``manifest`` is that of the bundle, or, where *base* had none written, of the whole set; None after a dry run.
-    """
-
-    plan: Plan
-    sizes: Mapping[str, int | None]
-    sha256: Mapping[str, str | None]
-    written: Written | None
-    manifest: Manifest | None = None
 
 
 def pack(
@@ -55,25 +45,28 @@ def pack(
     building: Building | None = None,
     include: Sequence[Path] = (),
     lock: Lock | None = None,
+    fresh: Mapping[str, str] = MappingProxyType({}),
 ) -> Packed:
     """Pack the closure of *wanted* for *targets* into *output*; with None, resolve only (a dry run).
 
     *base* is called with the manifest of the whole set when it is proved, and says what the bundle builds on as a
     delta; where it returns None, no bundle is written. *building* names the projects whose code may run here, nobody's
     by default. *include* are wheels, sdists and folders of them that go into the bundle with what they require. With a
-    *lock*, which decides everything else, *wanted* only constrains what building its sdists needs.
+    *lock*, which decides everything else, *wanted* only constrains what building its sdists needs. *fresh* are the
+    digests of index pages that were asked for a moment ago, by URL without credentials.
 
     Raises a ResolutionError where a target can't be resolved, a NetworkError where files can't be fetched, an
     IntegrityError where they are not what was promised, a StorageError where they can't be kept. Whatever was fetched
     by then stays in the store for the next run.
     """
+    given, report = wanted, Heard(report)
     wanted = _with_config(wanted, config)
     if lock is not None:
         from mirror.ops.locks import with_digests
 
         wanted = with_digests(wanted, lock)
     # A dry run has no output, and whatever lies there is nothing to it.
-    with connected(config, wanted, report) as at, Existing(output or Path(os.devnull)) as existing:
+    with connected(config, wanted, report, fresh) as at, Existing(output or Path(os.devnull)) as existing:
         job = _Job(at, wanted, lock, building or Building(), include, report)
         look_up = config.no_index.value or config.index_url.source.startswith("--")
         plan = job.resolve(targets, look_up=look_up, eager=output is not None)
@@ -93,13 +86,17 @@ def pack(
             if since is not None and since.carriers:
                 prepared = as_delta(prepared, since)
             written = None if since is None else _write(output, existing, prepared, at.store, frames, report)
-    return Packed(
-        plan,
-        {name: file.size for name, file in fetched.items()},
-        {name: file.sha256 for name, file in fetched.items()},
-        written,
-        prepared.manifest,
-    )
+        packed = Packed(
+            plan,
+            {name: file.size for name, file in fetched.items()},
+            {name: file.sha256 for name, file in fetched.items()},
+            written,
+            prepared.manifest,
+        )
+        # Own packages and locks lie in files, and who was warned is to be warned again.
+        if not (base or lock or include or job.builds.building.allowed or report.warned) and at.metadata.certain:
+            settle(at.store, given, targets, config, at.index.asked, packed)
+    return packed
 
 
 class _Job:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
-from mirror.bundle import Written
+from mirror.models import Written
 from mirror.store import Store
 
 _NAMESPACE = "bundles"

@@ -14,7 +14,7 @@ from mirror.config import Config, SyncSettings
 from mirror.errors import BundleError, ConfigError, ResolutionError, StorageError, UsageError
 from mirror.lockfiles import Inputs, read
 from mirror.models import Reporter, Selection, Target
-from mirror.ops.builds import Building
+from mirror.ops.building import Building
 from mirror.ops.cache import collect, parse_size
 from mirror.ops.pack import pack
 from mirror.resolver.times import cutoff
