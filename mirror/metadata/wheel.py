@@ -26,6 +26,7 @@ _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
+_LENGTHS = struct.Struct("<4s24x3H12x")  # of an entry only what leads to the next one
 _LOCAL = struct.Struct("<4s5H3L2H")
 _LONGEST_COMMENT = 0xFFFF
 _STORED, _DEFLATED = 0, 8
@@ -108,26 +109,25 @@ def _belongs(folder: str, project: str, version: str) -> bool:
 
 def _entries(read_at: ReadAt, size: int, ending: bytes = b"") -> Iterator[_Entry]:
     """Walk the central directory, all of it, and yield the members whose names have this *ending*."""
-    count, start, length, shift = _directory(read_at, size)
-    directory = _exactly(read_at, start, length, size)
+    count, begin, length, shift = _directory(read_at, size)
+    directory = _exactly(read_at, begin, length, size)
     position = 0
     for _ in range(count):
-        if position + _ENTRY.size > length:
+        start = position + _ENTRY.size
+        if start > length:
             raise _BadZipError("its directory is cut off")
-        fields = _ENTRY.unpack_from(directory, position)
-        signature, _, _, flags, method, _, _, crc, packed, unpacked = fields[:10]
-        name_length, extra_length, comment_length, _, _, _, offset = fields[10:]
+        # Large wheels have thousands of entries, and one of them is wanted.
+        signature, name_length, extra_length, comment_length = _LENGTHS.unpack_from(directory, position)
         if signature != b"PK\x01\x02":
             raise _BadZipError("its directory is damaged")
-        position += _ENTRY.size
-        after_name = position + name_length
-        name, extra = directory[position:after_name], directory[after_name : after_name + extra_length]
+        after_name = start + name_length
+        if directory.endswith(ending, start, after_name):
+            _, _, _, flags, method, _, _, crc, packed, unpacked, *_, offset = _ENTRY.unpack_from(directory, position)
+            name, extra = directory[start:after_name], directory[after_name : after_name + extra_length]
+            if 0xFFFFFFFF in (packed, unpacked, offset):
+                unpacked, packed, offset = _wide(extra, unpacked, packed, offset)
+            yield _Entry(name, flags, method, crc, packed, unpacked, offset + shift)
         position = after_name + extra_length + comment_length
-        if not name.endswith(ending):
-            continue
-        if 0xFFFFFFFF in (packed, unpacked, offset):
-            unpacked, packed, offset = _wide(extra, unpacked, packed, offset)
-        yield _Entry(name, flags, method, crc, packed, unpacked, offset + shift)
     if position != length:
         raise _BadZipError("its directory does not end where it says")
 
