@@ -38,7 +38,7 @@ from mirror.urls import with_slash, without_credentials
 _NAMESPACE = "settled"
 # Threads that ask: on a fast link the processor is the limit, and more of them get into each other's way.
 _NEAR, _FAR = 3, 16
-#: Seconds that the first answer may take to come from near.
+#: Seconds that an answer may take to come from near.
 _NEAR_ANSWER = 0.01
 
 
@@ -131,12 +131,14 @@ def _all_true(client: Client, urls: dict[str, str], asked: Sequence[Asked], fres
             changed.set()
         return same
 
-    began = time.monotonic()
-    if asked and not true(asked[0]):
-        return False
-    threads = _NEAR if time.monotonic() - began < _NEAR_ANSWER else _FAR
-    with ThreadPoolExecutor(threads, "ask") as pool:
-        return all(pool.map(true, asked[1:]))
+    took = 0.0
+    for one in asked[:2]:  # the first one connects
+        began = time.monotonic()
+        if not true(one):
+            return False
+        took = time.monotonic() - began
+    with ThreadPoolExecutor(_NEAR if took < _NEAR_ANSWER else _FAR, "ask") as pool:
+        return all(pool.map(true, asked[2:]))
 
 
 def _key(wanted: RequirementSet, targets: tuple[Target, ...], config: Config) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from functools import cache
@@ -22,7 +22,8 @@ def spell(value: object) -> str:
 
 def unspell(kind: type[T], text: str) -> T:
     """The value of *kind*, a dataclass, that :func:`spell` made *text* of; a ValueError or TypeError for other text."""
-    found: T = _value(kind, json.loads(text))
+    named: Any = kind
+    found: T = _reader(named)(json.loads(text))
     return found
 
 
@@ -44,25 +45,34 @@ def _plain(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} has no spelling")
 
 
-def _value(kind: Any, plain: Any) -> Any:
-    kind = getattr(kind, "__supertype__", kind)  # of a NewType
-    if plain is None or kind in (str, int):
-        return plain
-    if kind is Requirement:
-        return Requirement(plain)
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is UnionType:  # None stands for itself, so it is the other one
-        return _value(next(part for part in inside if part is not NoneType), plain)
-    if origin is tuple:
-        kinds = inside[:1] * len(plain) if inside[1:] == (...,) else inside
-        return tuple([_value(part, item) for part, item in zip(kinds, plain, strict=True)])
-    if origin is Mapping:
-        return {key: _value(inside[1], item) for key, item in plain.items()}
-    return kind(*[_value(part, item) for part, item in zip(_kinds(kind), plain, strict=True)])
+def _same(plain: Any) -> Any:
+    return plain
 
 
 @cache
-def _kinds(kind: Any) -> tuple[Any, ...]:
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What makes a value of *kind* of its JSON."""
+    kind = getattr(kind, "__supertype__", kind)  # of a NewType
+    if kind in (str, int):
+        return _same
+    if kind is Requirement:
+        return Requirement
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is UnionType:  # None stands for itself
+        read = _reader(next(part for part in inside if part is not NoneType))
+        return _same if read is _same else lambda plain: None if plain is None else read(plain)
+    if origin is tuple and inside[1:] == (...,):
+        item = _reader(inside[0])
+        return tuple if item is _same else lambda plain: tuple(map(item, plain))
+    if origin is Mapping:
+        item = _reader(inside[1])
+        return lambda plain: {key: item(value) for key, value in plain.items()}
+    make, parts = (kind, _fields(kind)) if origin is None else (lambda *values: values, inside)
+    readers = tuple(map(_reader, parts))
+    return lambda plain: make(*[read(value) for read, value in zip(readers, plain, strict=True)])
+
+
+def _fields(kind: Any) -> tuple[Any, ...]:
     """The types of a dataclass's fields."""
     hints = get_type_hints(kind)
     return tuple(hints[field.name] for field in fields(kind))
