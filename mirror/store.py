@@ -97,6 +97,9 @@ class Store:
         self._files = root / "files"
         self._part = root / "part"
         self._notes = root / "notes"
+        self._lock = threading.Lock()
+        self._users = 0
+        self._unsynced: set[Path] = set()
 
     def path(self, sha256: str) -> Path:
         """Where the blob is; a StorageError where it isn't."""
@@ -202,9 +205,24 @@ class Store:
         """Keep :meth:`collect` and :meth:`verify` away for as long as this lasts; many may use a store at once.
 
         Whoever receives blobs and reads them later holds this in between. Waits where a collection is under way.
+
+        The names of blobs that come in meanwhile are synced together, at the end: until then a power cut may take some
+        back. Their bytes, which are safe, are then found as half-received files, or received again.
         """
         with self._lock_of_all(alone=False):
-            yield
+            with self._lock:
+                self._users += 1
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._users -= 1
+                    folders: set[Path] = set()
+                    if not self._users:
+                        folders, self._unsynced = self._unsynced, folders
+                for folder in folders:
+                    with _disk(folder), suppress(FileNotFoundError):
+                        sync_folder(folder)
 
     def blobs(self) -> Iterator[StoredBlob]:
         """Yield every blob, in no order."""
@@ -332,7 +350,7 @@ class Store:
         return self._part
 
     def _publish(self, temporary: Path, sha256: str) -> None:
-        """Give a synced file its final name, durably."""
+        """Give a synced file its final name, durably: now, or at the end of :meth:`using`."""
         path = self._blob(sha256)
         with suppress(OSError):  # some file systems have no permissions
             temporary.chmod(0o444)
@@ -344,9 +362,13 @@ class Store:
             if not path.is_file():
                 raise
             _remove(temporary)
-        sync_folder(path.parent)
-        if new_folder:
-            sync_folder(path.parent.parent)
+        folders = [path.parent, path.parent.parent] if new_folder else [path.parent]
+        with self._lock:
+            if self._users:
+                self._unsynced.update(folders)
+                return
+        for folder in folders:
+            sync_folder(folder)
 
 
 class Scratch:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror.durable import sync_folder
 from mirror.errors import HashMismatchError, IntegrityError, StorageError
 from mirror.models import Hashes
 from mirror.store import Collected, Store
@@ -158,6 +159,24 @@ def test_many_threads_receive_the_same_key(store: Store) -> None:
 def test_add_keeps_small_blobs_once(store: Store) -> None:
     assert store.add(b"metadata") == store.add(b"metadata") == hashlib.sha256(b"metadata").hexdigest()
     assert leftovers(store) == []
+
+
+def test_names_are_synced_at_once_or_together_at_the_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+
+    def recorded(folder: Path) -> None:
+        synced.append(folder)
+        sync_folder(folder)
+
+    monkeypatch.setattr("mirror.store.sync_folder", recorded)
+    first = store.path(store.add(b"first"))
+    assert synced == [first.parent, first.parent.parent]
+    synced.clear()
+    with store.using():
+        with store.using():
+            paths = [store.path(store.add(b"%d" % number)) for number in range(3)]
+        assert synced == []
+    assert sorted(synced) == sorted({path.parent for path in paths} | {first.parent.parent})
 
 
 def test_what_is_not_a_digest_never_becomes_a_path(store: Store) -> None:
