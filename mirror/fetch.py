@@ -22,6 +22,8 @@ from mirror.urls import redact
 #: Threads to begin with: on a fast link the processor is the limit, and more of them get into each other's way.
 FIRST_WORKERS = 2
 MOST_WORKERS = 16
+#: Small files that may wait for the disk in memory, at most 128 KiB each.
+MOST_KEPT = 32
 #: Seconds after which whoever waits for files looks up: Windows hears Ctrl-C only between two waits.
 _LOOK = 1.0
 _NAMESPACE = "digests"
@@ -49,13 +51,14 @@ class Fetcher:
         self._store = store
         self._report = report
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
+        self._keeping = ThreadPoolExecutor(1, thread_name_prefix="keep")
         self._lock = threading.Lock()
         self._stop = threading.Event()
         # A future takes ten times the memory of what it results in: of files that are here, only that is kept.
         self._futures: dict[tuple[str, str], Future[Fetched]] = {}
         self._fetched: dict[tuple[str, str], Fetched] = {}
         self._waiting: deque[tuple[Future[Fetched], File]] = deque()
-        self._running = 0
+        self._running = self._kept = 0
         self._pace = _Pace(workers)
         self._items = self._bytes = 0
 
@@ -75,6 +78,7 @@ class Fetcher:
         for future, _ in waiting:
             future.cancel()
         self._pool.shutdown()
+        self._keeping.shutdown()
         self._end()
 
     def start(self, file: File) -> Future[Fetched]:
@@ -113,6 +117,34 @@ class Fetcher:
         self._report(Event("begin", Stage.DOWNLOAD, items=items, bytes=size))
         self._employ()
         return future
+
+    def keep(self, file: File, data: bytes) -> None:
+        """Put *data*, all of *file* and checked, into the store in the background: :meth:`start` waits for that.
+
+        On a disk that is slower than what comes, whoever comes with more of it waits: little is held in memory.
+        """
+        key = file.key
+        with self._lock:
+            if key in self._futures or key in self._fetched or self._stop.is_set():
+                return
+            future = self._futures[key] = Future()
+            crowded = self._kept >= MOST_KEPT
+            if not crowded:
+                self._kept += 1
+                self._keeping.submit(self._keep_later, future, file, data)
+        if crowded:
+            self._keep(future, file, data)
+
+    def _keep_later(self, future: Future[Fetched], file: File, data: bytes) -> None:
+        self._keep(future, file, data)
+        with self._lock:
+            self._kept -= 1
+
+    def _keep(self, future: Future[Fetched], file: File, data: bytes) -> None:
+        try:
+            self._settle(file.key, future, Fetched(file, self._store.add(data), len(data)))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the result must see it
+            future.set_exception(error)
 
     def fetch(self, files: Iterable[File]) -> dict[str, Fetched]:
         """Fetch all *files* and return them by name; the first failure stops the others and is raised."""

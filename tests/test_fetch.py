@@ -13,7 +13,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from mirror.errors import HashMismatchError, IntegrityError, NetworkError, NotFoundError, StorageError
-from mirror.fetch import Fetcher
+from mirror.fetch import MOST_KEPT, Fetcher
 from mirror.models import Event, File, Hashes
 from mirror.net import Client, Settings
 from mirror.store import Store
@@ -129,6 +129,58 @@ def test_start_is_idempotent_and_fetch_joins_it(server: Server, client: Client, 
         assert fetcher.start(file) is future
         assert fetcher.fetch([file])[NAME] == future.result()
     assert len(server.requests) == 1
+
+
+def test_what_is_here_already_is_kept_and_not_fetched(server: Server, client: Client, store: Store) -> None:
+    file = make_file(f"{server.url}/{NAME}")
+    with Fetcher(client, store) as fetcher:
+        fetcher.keep(file, BODY)
+        assert fetcher.fetch([file])[NAME].size == len(BODY)
+        fetcher.keep(file, b"other")  # there is an answer already
+    assert store.has(digest(BODY))
+    assert not store.has(digest(b"other"))
+    assert server.requests == []
+
+
+def test_only_so_many_files_wait_for_the_disk(client: Client, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, add = threading.Semaphore(0), threading.Event(), store.add
+
+    def slow(data: bytes) -> str:
+        begun.release()
+        assert go_on.wait(30)
+        return add(data)
+
+    monkeypatch.setattr(store, "add", slow)
+    bodies = [b"%d" % number for number in range(MOST_KEPT + 1)]
+    files = [
+        make_file("https://nowhere.invalid/", data, filename=f"a-{n}-py3-none-any.whl") for n, data in enumerate(bodies)
+    ]
+    with Fetcher(client, store) as fetcher:
+        for file, data in zip(files[:-1], bodies[:-1], strict=True):
+            fetcher.keep(file, data)
+        assert begun.acquire(timeout=30)
+        last = threading.Thread(target=fetcher.keep, args=(files[-1], bodies[-1]))
+        last.start()
+        assert begun.acquire(timeout=30)  # in its own thread, and not behind the others
+        assert last.is_alive()
+        go_on.set()
+        last.join()
+        assert len(fetcher.fetch(files)) == len(files)
+    assert all(store.has(digest(data)) for data in bodies)
+
+
+def test_what_can_not_be_kept_is_told_to_who_wants_it(
+    client: Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: bytes) -> str:
+        raise StorageError("disk full")
+
+    monkeypatch.setattr(store, "add", full)
+    file = make_file("https://nowhere.invalid/")
+    with Fetcher(client, store) as fetcher:
+        fetcher.keep(file, BODY)
+        with pytest.raises(StorageError, match="disk full"):
+            fetcher.fetch([file])
 
 
 def test_a_file_without_digest_is_fetched_in_every_run_and_warned_about(

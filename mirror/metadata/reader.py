@@ -45,7 +45,8 @@ class MetadataReader:
     """Reads metadata. Safe to use from many threads.
 
     In this order: the file itself if the store has it, what an earlier run read for the same digest, the index's
-    PEP 658 file, ranged requests for the end of the wheel, the whole file through *fetch*, which keeps it.
+    PEP 658 file, ranged requests for the end of the wheel, the whole file through *fetch*, which keeps it. A file that
+    such a request brought whole goes to *keep*, or into the store at once.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class MetadataReader:
         store: Store,
         *,
         fetch: Callable[[File], Fetching],
+        keep: Callable[[File, bytes], object] | None = None,
         report: Reporter = silent,
     ) -> None:
         self._client = client
         self._store = store
         self._fetch = fetch
+        self._keep = keep or (lambda _, data: store.add(data))
         self._report = report
         self._lock = threading.Lock()
         self._certain = True
@@ -160,7 +163,7 @@ class MetadataReader:
         self._sizes[file.key] = found.size
         if found.whole is not None and file.hashes.sha256 is not None:
             _verify(found.whole, file.hashes, f"{file.filename} on {redact(file.index)}")
-            self._store.add(found.whole)  # so small that it is here already: not downloaded again
+            self._keep(file, found.whole)  # so small that it is here already: not downloaded again
         return found.metadata
 
     def _without_ranges(self, file: File) -> None:

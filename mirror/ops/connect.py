@@ -43,5 +43,5 @@ def connected(
         index = stack.enter_context(
             IndexClient(client, store, indexes=sources, find_links=find_links, best_match=best_match, fresh=fresh)
         )
-        metadata = MetadataReader(client, store, fetch=fetcher.start, report=report)
+        metadata = MetadataReader(client, store, fetch=fetcher.start, keep=fetcher.keep, report=report)
         yield Connected(client, store, fetcher, index, metadata)
