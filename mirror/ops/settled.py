@@ -36,6 +36,8 @@ from mirror.store import Store
 from mirror.urls import with_slash, without_credentials
 
 _NAMESPACE = "settled"
+# A pin takes a kilobyte of the note and several while that is made: sets of tens of thousands of pins leave none.
+_MOST_PINS = 5_000
 # Threads that ask: on a fast link the processor is the limit, and more of them get into each other's way.
 _NEAR, _FAR = 3, 16
 #: Seconds that an answer may take to come from near.
@@ -74,7 +76,7 @@ def settle(
 ) -> None:
     """Leave a note of a run that wrote *packed* after the indexes were *asked*, unless something else decided too."""
     key = _key(wanted, targets, config)
-    if key is None or packed.written is None:
+    if key is None or packed.written is None or sum(len(target.pins) for target in packed.plan.targets) > _MOST_PINS:
         return
     files = [(name, packed.sha256[name], packed.sizes[name]) for name in packed.plan.files()]
     known = tuple((name, sha256, size) for name, sha256, size in files if sha256 is not None and size is not None)
