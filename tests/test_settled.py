@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mirror.bundle import BundleReader
+from mirror.index.answer import Answer
 from mirror.models import (
     Build,
     Difference,
@@ -27,9 +30,10 @@ from mirror.models import (
     TargetPlan,
 )
 from mirror.ops.spelled import spell, unspell
+from mirror.store import Store
 from mirror.targets import make_target
 from tests.end_to_end_support import Desk
-from tests.http_support import Request, Resource, Server, Status
+from tests.http_support import Reply, Request, Resource, Server, Status
 from tests.index_support import Warehouse
 from tests.wheelhouse import make_wheel
 
@@ -104,18 +108,26 @@ def test_the_result_is_the_same_in_every_detail(site: Site) -> None:
     assert site.desk.run(*words).stderr.splitlines()[-len(told) :] == told
 
 
-def test_a_server_without_validators_is_compared_by_what_it_says(site: Site) -> None:
-    def plain() -> None:
-        for path in ("/simple/top/", "/simple/low/"):
-            page = site.server.plain(Request("GET", path, {}, b""))
-            assert isinstance(page, Resource)
-            site.server.add(path, page.body, content_type=page.headers["Content-Type"], etag=False)
+def test_a_server_without_validators_is_looked_at_anew(site: Site) -> None:
+    page = site.server.plain(Request("GET", "/simple/low/", {}, b""))
+    assert isinstance(page, Resource)
+    site.server.add("/simple/low/", page.body, content_type=page.headers["Content-Type"], etag=False)
+    for _ in range(2):
+        assert not site.pack()
+    assert not list((site.desk.folder / "cache" / "notes" / "settled").glob("*/*"))
 
-    plain()
+
+def test_a_server_that_sends_whole_pages_is_compared_by_what_they_say(site: Site) -> None:
+    def whole(text: str) -> Reply:
+        page = site.server.plain(Request("GET", "/simple/low/", {}, b""))
+        assert isinstance(page, Resource)
+        return Reply(200, page.body, {"Content-Type": page.headers["Content-Type"], "ETag": text})
+
+    site.server.script("/simple/low/", whole('"1"'), whole('"1"'))  # one a run, whatever was asked
     assert not site.pack()
     assert site.pack()
     site.stock.publish(make_wheel("low", "2.0"))
-    plain()
+    site.server.script("/simple/low/", whole('"1"'), whole('"1"'))  # the ETag is what it was
     assert not site.pack()
     assert site.versions() == {"top": "1.0", "low": "2.0"}
 
@@ -147,6 +159,108 @@ def test_a_file_that_was_yanked_is_seen(site: Site) -> None:
     site.stock.publish(make_wheel("low"), yanked="broken")
     assert not site.pack()
     assert site.versions() == {"top": "1.0", "low": "0.9"}
+
+
+def test_a_file_that_was_removed_is_seen(site: Site) -> None:
+    site.stock.publish(make_wheel("low", "2.0"))
+    site.pack()
+    assert site.versions()["low"] == "2.0"
+    site.stock.pages["simple", "low"].pop()
+    site.stock.page("low")
+    assert not site.pack()
+    assert site.versions() == {"top": "1.0", "low": "1.0"}
+
+
+def test_a_page_that_was_damaged_in_the_cache_is_asked_for_whole(site: Site) -> None:
+    site.pack()
+    first = site.bundle.read_bytes()
+    for path in (site.desk.folder / "cache" / "notes" / "pages").glob("*/*"):
+        data = bytearray(path.read_bytes())
+        data[-10] ^= 1
+        path.write_bytes(data)
+    assert site.pack()  # which needs no pages
+    site.bundle.unlink()
+    site.asked()
+    assert not site.pack()
+    assert {"/simple/low/", "/simple/top/"} <= set(site.asked())
+    assert site.bundle.read_bytes() == first
+
+
+def test_a_page_in_the_cache_that_is_not_what_the_index_said_is_not_used(site: Site) -> None:
+    site.stock.publish(make_wheel("low", "2.0"))
+    site.pack()
+    store, url = Store(site.desk.folder / "cache"), site.stock.url() + "low/"
+    known = Answer.read(store.note("pages", url))
+    assert known is not None
+    old = replace(known, body=known.body.replace(b"low-2.0", b"low-0.2"))  # with the ETag of the page that it was
+    store.set_note("pages", url, old.head(), old.body)
+    site.bundle.write_bytes(b"")
+    assert not site.pack()
+    assert site.versions() == {"top": "1.0", "low": "2.0"}
+
+
+def test_an_index_that_fails_is_told_as_ever(site: Site) -> None:
+    site.pack()
+    site.server.handle("/simple/low/", lambda _: Status(403))
+    words = ("pack", "want.txt", "-i", site.stock.url(), "-o", "b.tar.zst", *TARGET)
+    first = site.desk.run(*words, code=4).stderr
+    for path in (site.desk.folder / "cache" / "notes" / "settled").glob("*/*"):
+        path.unlink()
+    assert site.desk.run(*words, code=4).stderr == first
+
+
+def test_an_index_behind_a_proxy_is_asked_through_it(site: Site) -> None:
+    far = "http://packages.invalid/simple/"
+    for project in ("top", "low"):
+        page = site.server.plain(Request("GET", f"/simple/{project}/", {}, b""))
+        assert isinstance(page, Resource)
+        body = page.body.replace(b"../files/", f"{site.server.url}/simple/files/".encode())
+        site.server.add(f"{far}{project}/", body, content_type=page.headers["Content-Type"])
+        name = f"{project}-1.0-py3-none-any.whl"
+        for file in (name, f"{name}.metadata"):
+            found = site.server.plain(Request("GET", f"/simple/files/{file}", {}, b""))
+            assert isinstance(found, Resource)
+            site.server.add(f"{site.server.url}/simple/files/{file}", found.body)
+    proxy = site.server.url.replace("//", "//us:pa55word@")
+    words = ("pack", "want.txt", "-i", far, "--proxy", proxy, "-o", "b.tar.zst", *TARGET, "-v")
+    assert SETTLED not in site.desk.run(*words).stderr
+    site.asked()
+    assert SETTLED in site.desk.run(*words).stderr
+    assert site.asked() == [f"{far}low/", f"{far}top/"]
+    assert not told_of(site, b"pa55word")
+
+
+def test_credentials_reach_no_note(site: Site) -> None:
+    site.server.users["bob"] = "pa55word"
+    with_them = site.stock.url().replace("//", "//bob:pa55word@")
+    for text, options in (
+        ("top\n", ("-i", with_them)),
+        (f"--index-url {with_them}\ntop\n", ()),
+        (f"--extra-index-url {with_them}\ntop\n", ("-i", site.stock.url("private"))),
+    ):
+        site.desk.write("want.txt", text)
+        words = ("pack", "want.txt", *options, "-o", "b.tar.zst", *TARGET, "-v")
+        assert SETTLED not in site.desk.run(*words).stderr
+        assert SETTLED in site.desk.run(*words).stderr
+    assert len(list((site.desk.folder / "cache" / "notes" / "settled").glob("*/*"))) == 3
+    assert not told_of(site, b"pa55word")
+    assert not told_of(site, b"Ym9iOnBhNTV3b3Jk")
+
+
+def told_of(site: Site, secret: bytes) -> list[Path]:
+    """The files of the cache that hold *secret*."""
+    paths = (path for path in (site.desk.folder / "cache").rglob("*") if path.is_file())
+    return [path for path in paths if secret in path.read_bytes()]
+
+
+def test_notes_of_runs_that_never_came_again_go(site: Site) -> None:
+    notes = site.desk.folder / "cache" / "notes" / "settled"
+    site.pack()
+    (old,) = notes.glob("*/*")
+    os.utime(old, (0, 0))
+    site.pack("--pre")
+    assert not old.exists()
+    assert len(list(notes.glob("*/*"))) == 1
 
 
 def test_a_project_that_an_index_did_not_have_is_looked_for_again(site: Site) -> None:
@@ -199,6 +313,13 @@ def test_a_bundle_that_is_gone_or_damaged_is_written_again(site: Site) -> None:
     site.bundle.write_bytes(first[:-1])
     assert not site.pack()
     assert site.bundle.read_bytes() == first
+    assert site.pack()
+    site.desk.write("want.txt", "low\n")
+    assert not site.pack()
+    other = site.bundle.read_bytes()
+    site.desk.write("want.txt", "top\n")
+    assert not site.pack()  # what lies there is whole, and another set
+    assert site.bundle.read_bytes() == first != other
     assert site.pack()
 
 

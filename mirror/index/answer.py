@@ -57,8 +57,9 @@ class Answer:
     @property
     def digest(self) -> str:
         """SHA-256 of all that a page is parsed from."""
-        head = json.dumps([self.url, self.kind]).encode()
-        return hashlib.sha256(head + b"\n" + self.body).hexdigest()
+        found = hashlib.sha256(json.dumps([self.url, self.kind]).encode() + b"\n")
+        found.update(self.body)
+        return found.hexdigest()
 
     def conditions(self) -> dict[str, str]:
         """Request headers that ask for the page only if it has changed; none where the server gave no validator."""
@@ -84,6 +85,11 @@ class Asked:
         if answer is None:
             return cls(index, project)
         return cls(index, project, answer.digest, answer.etag, answer.modified)
+
+    @property
+    def has_validator(self) -> bool:
+        """Whether the server can say that nothing has changed: that there is no such project, it always says."""
+        return not self.digest or bool(self.etag or self.modified)
 
     def still_true(self, client: Client, url: str) -> bool:
         """Ask again, at *url*: whether the answer is the same. A NetworkError where there is none."""

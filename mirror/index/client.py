@@ -32,7 +32,8 @@ class IndexClient:
     *indexes* are simple indexes (http, https, or file for a static one), the most wanted first; *find_links* are
     folders, or URLs of folders or pages. Both may carry credentials; pages never do. With *best_match* every index
     that may serve a project is asked, as pip does it, and not only the first that has it. *fresh* has the digests of
-    pages that were asked for a moment ago, by URL without credentials.
+    pages that were asked for a moment ago, by URL without credentials. Where *asked* is given, it receives every index
+    that is asked about a project over the network, and what it said, in no order.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class IndexClient:
         find_links: Sequence[str] = (),
         best_match: bool = False,
         fresh: Mapping[str, str] = MappingProxyType({}),
+        asked: list[Asked] | None = None,
     ) -> None:
         self._client = client
         self._store = store
@@ -55,7 +57,7 @@ class IndexClient:
         self._parsing = threading.Lock()
         self._scratch: Scratch | None = None  # lasts for as long as somebody has a page that lies in it
         self._found: Once[tuple[str, str], tuple[ParsedPage, ...]] = Once()
-        self._asked: list[Asked] = []
+        self._asked = asked
 
     def __enter__(self) -> IndexClient:
         return self
@@ -70,11 +72,6 @@ class IndexClient:
         self._found.forget()
         with self._parsing:
             self._scratch = None
-
-    @property
-    def asked(self) -> tuple[Asked, ...]:
-        """Every index that was asked about a project over the network, and what it said, in no order."""
-        return tuple(self._asked)
 
     def pages(self, project: NormalizedName) -> tuple[ParsedPage, ...]:
         """The find-links pages that name *project*, then its page on the first index that has it.
@@ -110,32 +107,39 @@ class IndexClient:
             if _is_file(url):
                 return _local_page(url, project, index)
             found = self._fetch(url)
-            self._asked.append(Asked.of(index, project, found))
+            self._note(index, project, found)
             with self._parsing:
                 self._scratch = self._scratch or self._store.scratch()
                 page = parse_page(found.body, found.kind, found.url, project=project, index=index)
                 return page.kept_in(self._scratch)
         except NotFoundError:
-            self._asked.append(Asked.of(index, project, None))
+            self._note(index, project, None)
             return None
         except IndexPageError as error:
             told = f"The page of {project} on {redact(without_credentials(index))} can't be used: {error}"
             raise IndexPageError(told, hint=error.hint) from error
 
+    def _note(self, index: str, project: str, answer: Answer | None) -> None:
+        if self._asked is not None:
+            self._asked.append(Asked.of(index, project, answer))
+
     def _fetch(self, url: str) -> Answer:
         """Return a page, asking the server only whether it has changed."""
         key = without_credentials(url)
         known = Answer.read(self._store.note(_NAMESPACE, key))
-        if known is not None and self._fresh.get(key) == known.digest:
-            return known
+        fresh = self._fresh.get(key)
+        if known is not None and fresh:
+            if known.digest == fresh:
+                return known
+            known = None  # it is not what the index said a moment ago, so no 304 may stand for it
         headers = {"accept": ACCEPT, **(known.conditions() if known else {})}
         answer = self._client.get(url, headers=headers, limit=PAGE_LIMIT)
         if answer.status == 304 and known is not None:
             return known
-        fresh = Answer.of(answer)
-        if fresh.conditions():
-            self._store.set_note(_NAMESPACE, key, fresh.head(), fresh.body)
-        return fresh
+        found = Answer.of(answer)
+        if found.conditions():
+            self._store.set_note(_NAMESPACE, key, found.head(), found.body)
+        return found
 
     def _links(self, place: str) -> tuple[ParsedPage, ...]:
         """Everything that a find-links place offers, whatever project it belongs to; asked for once."""

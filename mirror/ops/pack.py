@@ -15,6 +15,7 @@ from mirror.bundle import BundleContent, Frames, Manifest, Prepared, Since, as_d
 from mirror.config import Config
 from mirror.errors import UsageError
 from mirror.fetch import Fetched
+from mirror.index.answer import Asked
 from mirror.models import Event, File, FormatControl, Plan, Reporter, RequirementSet, Stage, Target, Written, silent
 from mirror.ops.building import Building
 from mirror.ops.builds import Builds
@@ -65,9 +66,12 @@ def pack(
         from mirror.ops.locks import with_digests
 
         wanted = with_digests(wanted, lock)
+    building = building or Building()
+    # Own packages and locks lie in files: what they come to is not to be noted.
+    asked: list[Asked] | None = None if base or lock or include or building.allowed or building.wheels else []
     # A dry run has no output, and whatever lies there is nothing to it.
-    with connected(config, wanted, report, fresh) as at, Existing(output or Path(os.devnull)) as existing:
-        job = _Job(at, wanted, lock, building or Building(), include, report)
+    with connected(config, wanted, report, fresh, asked) as at, Existing(output or Path(os.devnull)) as existing:
+        job = _Job(at, wanted, lock, building, include, report)
         look_up = config.no_index.value or config.index_url.source.startswith("--")
         plan = job.resolve(targets, look_up=look_up, eager=output is not None)
         if output is None:
@@ -93,9 +97,9 @@ def pack(
             written,
             prepared.manifest,
         )
-        # Own packages and locks lie in files, and who was warned is to be warned again.
-        if not (base or lock or include or job.builds.building.allowed or report.warned) and at.metadata.certain:
-            settle(at.store, given, targets, config, at.index.asked, packed)
+        # Who was warned is to be warned again.
+        if asked is not None and not report.warned and at.metadata.certain:
+            settle(at.store, given, targets, config, asked, packed)
     return packed
 
 

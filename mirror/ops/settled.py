@@ -4,32 +4,29 @@ What a pack comes to follows from the inputs, the targets, the settings, this pr
 files are named by digests, and those don't change. A run of which all that is known leaves a note under everything but
 the answers. The next one asks the same pages again, conditionally. Where all of them answer as they did, and the bundle
 at the output has the digest that was written, that is what another run would write. Everything is light here: what
-resolves, proves and compresses is not even loaded.
+resolves, proves and compresses is not even loaded. An index whose answers carry no validator is looked at anew.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as Flag
 from urllib.parse import quote
 
-import packaging
-
-from mirror import __version__
 from mirror.config import Config
+from mirror.errors import NetworkError
 from mirror.index.answer import Asked
 from mirror.index.sources import Sources
 from mirror.models import Event, Plan, Reporter, RequirementSet, Stage, Target, Written
 from mirror.net import Client
 from mirror.ops.access import index_client, index_sources
 from mirror.ops.packed import Packed
+from mirror.ops.program import program
 from mirror.ops.spelled import spell, unspell
 from mirror.ops.unchanged import Existing
 from mirror.store import Store
@@ -42,6 +39,8 @@ _MOST_PINS = 5_000
 _NEAR, _FAR = 3, 16
 #: Seconds that an answer may take to come from near.
 _NEAR_ANSWER = 0.01
+#: Seconds after which a note goes: inputs and times (``--exclude-newer 7d``) that never come again leave some behind.
+_KEPT = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +74,17 @@ def settle(
     packed: Packed,
 ) -> None:
     """Leave a note of a run that wrote *packed* after the indexes were *asked*, unless something else decided too."""
-    key = _key(wanted, targets, config)
-    if key is None or packed.written is None or sum(len(target.pins) for target in packed.plan.targets) > _MOST_PINS:
+    key = key_of(wanted, targets, config)
+    if key is None or packed.written is None or not all(one.has_validator for one in asked):
+        return
+    if sum(1 for target in packed.plan.targets for _ in target.every_pin()) + len(packed.plan.extras) > _MOST_PINS:
         return
     files = [(name, packed.sha256[name], packed.sizes[name]) for name in packed.plan.files()]
     known = tuple((name, sha256, size) for name, sha256, size in files if sha256 is not None and size is not None)
     if len(known) == len(files):
-        run = _Run(tuple(asked), packed.plan, known, packed.written.identity)
+        run = _Run(tuple(dict.fromkeys(asked)), packed.plan, known, packed.written.identity)
         store.set_note(_NAMESPACE, key, spell(run).encode("utf-8", "surrogatepass"))
+        store.drop_notes(_NAMESPACE, time.time() - _KEPT)
 
 
 def settled(
@@ -96,9 +98,9 @@ def settled(
     """What packing would come to, where *output* has it already and nothing that decides has changed; else None.
 
     Puts into *fresh* the digests of the pages that were found unchanged, by URL without credentials: the run that
-    follows need not ask for them again. Raises a NetworkError where an index gives no answer.
+    follows need not ask for them again. Where an index gives no answer, that run finds out whether it is needed.
     """
-    key = _key(wanted, targets, config)
+    key = key_of(wanted, targets, config)
     store = Store(config.cache.value)
     note = store.note(_NAMESPACE, key) if key is not None and output.is_file() else None
     if note is None:
@@ -126,7 +128,10 @@ def _all_true(client: Client, urls: dict[str, str], asked: Sequence[Asked], fres
 
     def true(one: Asked) -> bool:
         path = f"{quote(one.project)}/"
-        same = not changed.is_set() and one.still_true(client, urls[one.index] + path)
+        try:
+            same = not changed.is_set() and one.still_true(client, urls[one.index] + path)
+        except NetworkError:
+            same = False
         if same:
             fresh[one.index + path] = one.digest
         else:
@@ -143,25 +148,25 @@ def _all_true(client: Client, urls: dict[str, str], asked: Sequence[Asked], fres
         return all(pool.map(true, asked[2:]))
 
 
-def _key(wanted: RequirementSet, targets: tuple[Target, ...], config: Config) -> str | None:
-    """All that decides besides the indexes, as text; None where there is more to it than can be told cheaply."""
+def key_of(wanted: RequirementSet, targets: tuple[Target, ...], config: Config) -> str | None:
+    """All that decides besides the indexes, as text; None where there is more to it than can be told cheaply.
+
+    It carries no credentials, and of ``config`` nothing that only says how to connect.
+    """
     sources, find_links = index_sources(config, wanted)
     lines = (*wanted.requirements, *wanted.constraints)
     if any(line.requirement.url for line in lines):
         return None
     if not sources or not all(source.url.lower().startswith(("http://", "https://")) for source in sources):
         return None
-    if not all(Path(place).is_dir() for place in find_links):
+    folders = [[place, _names(place)] for place in find_links]
+    this = program()
+    if this is None or not all(names is not None for _, names in folders):
         return None
-    # Names will do: a folder shows no digests, and where a file without one was read, no note was left.
-    folders = [[place, sorted(entry.name for entry in os.scandir(place) if entry.is_file())] for place in find_links]
-    installed = 0
-    with suppress(OSError):  # of two builds of one version, each has its own notes
-        installed = Path(__file__).stat().st_mtime_ns
     return spell(
         [
-            [__version__, installed, packaging.__version__, sys.version],
-            wanted,
+            this,
+            replace(wanted, index_url=None, extra_index_urls=()),  # they are among the sources
             targets,
             [[with_slash(without_credentials(source.url)), source.projects] for source in sources],
             folders,
@@ -169,3 +174,15 @@ def _key(wanted: RequirementSet, targets: tuple[Target, ...], config: Config) ->
             [config.pre.value, config.no_binary.value, config.only_binary.value],
         ]
     )
+
+
+def _names(folder: str) -> list[str] | None:
+    """The files in *folder*; None where it is none, or can't be read.
+
+    Names will do: a folder shows no digests, and where a file without one was read, no note was left.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file())
+    except (OSError, ValueError):
+        return None
