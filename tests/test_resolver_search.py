@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from resolvelib import BaseReporter, ResolutionImpossible, ResolutionTooDeep, Resolver
@@ -100,7 +100,11 @@ def indexes(draw: st.DrawFn) -> Releases:
 @given(indexes(), st.lists(ASKED, min_size=1, max_size=5), st.sampled_from([3, 15, 400]))
 def test_the_steps_are_those_of_resolvelib(releases: Releases, wanted: list[str], rounds: int) -> None:
     """Few rounds are also few in which the search may jump back further than is safe."""
-    assert steps(releases, wanted, ours, rounds) == steps(releases, wanted, resolvelib, rounds)
+    try:
+        theirs = steps(releases, wanted, resolvelib, rounds)
+    except RecursionError:  # it follows projects round a circle that no line leads to any more
+        reject()
+    assert steps(releases, wanted, ours, rounds) == theirs
 
 
 class Counting(Provider):
