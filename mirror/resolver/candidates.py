@@ -155,38 +155,36 @@ class Finder:
         exact = any(need.is_exact for need in needs)
         pre = self.welcomes_pre(project) or any(need.exact is not None or need.specifier.prereleases for need in needs)
         releases = self._catalog.releases(project)
-        chosen = self.rules.preferred.get(project, ())
-        held_back: list[Candidate] = []
-        pre_left_out = readable = True
+        favourites = releases.among(self.rules.preferred.get(project, ()), needs)
         offered: set[Version] = set(refused)
-        favourites = releases.among(chosen, needs)
-        for position, release in enumerate(chain(favourites, releases.accepted(needs))):
-            version = release.version
-            if version in offered:
-                # As for pip, a final release keeps pre-releases out although it clashed with something else.
-                pre_left_out = pre_left_out and (version.is_prerelease or version not in refused)
-                continue
-            candidate = self._choose(project, release, yanked=exact)
-            if position < len(favourites) and (candidate is None or not candidate.file.is_wheel):
-                continue  # another target has a wheel of it; here a newer version may have one
-            offered.add(version)
-            if candidate is None:
-                continue
-            if not candidate.file.is_wheel:
-                # Behind an sdist that only a build could read, an older one is nobody's choice: an installer would have
-                # built the newer one. Reading it costs a download.
-                readable = readable and self._readable(project, version, candidate.file)
-                if not readable:
+        only_pre = readable = True
+        # Where pre-releases are not welcome they come in a second round. Before that nobody looks at them: what can't
+        # be read of one must not stand in the way of final releases.
+        for pre_releases in (None,) if pre else (False, True):
+            if pre_releases and not only_pre:
+                return
+            for position, release in enumerate(chain(favourites, releases.accepted(needs))):
+                version = release.version
+                if pre_releases is not None and version.is_prerelease is not pre_releases:
                     continue
-            if extra is not None:
-                candidate = Candidate(project, extra, version, candidate.file)
-            if pre or not version.is_prerelease:
-                pre_left_out = False
-                yield candidate
-            elif pre_left_out:
-                held_back.append(candidate)
-        if pre_left_out:
-            yield from held_back
+                if version in offered:
+                    # As for pip, a final release keeps pre-releases out although it clashed with something else.
+                    only_pre = only_pre and version not in refused
+                    continue
+                candidate = self._choose(project, release, yanked=exact)
+                if position < len(favourites) and (candidate is None or not candidate.file.is_wheel):
+                    continue  # another target has a wheel of it; here a newer version may have one
+                offered.add(version)
+                if candidate is None:
+                    continue
+                only_pre = False
+                if not candidate.file.is_wheel:
+                    # Behind an sdist that only a build could read, an older one is nobody's choice: an installer would
+                    # have built the newer one. Reading it costs a download.
+                    readable = readable and self._readable(project, version, candidate.file)
+                    if not readable:
+                        continue
+                yield candidate if extra is None else Candidate(project, extra, version, candidate.file)
 
     def welcomes_pre(self, project: NormalizedName) -> bool:
         """Whether pre-releases of *project* are as good as others, whatever the requirements say."""

@@ -315,7 +315,11 @@ class _Search:
         needs = [*self._roots, *self.finder.rules.constraints.get(project, ())]
         for candidate in mapping.values():
             needs += dependencies(candidate, self._whole.metadata.read(candidate.file), self._markers)
-        return all(need.accepts(version) for need in needs if need.project == project and need.exact is None)
+        mine = [need for need in needs if need.project == project and need.exact is None]
+        welcome = self.finder.welcomes_pre(project) or any(need.specifier.prereleases for need in mine)
+        if version.is_prerelease and not (welcome or mapping[project, None].version.is_prerelease):
+            return False
+        return all(need.accepts(version) for need in mine)
 
     def _explained(self, needs: Sequence[Need], first: Mapping[NormalizedName, Need]) -> ResolutionError:
         needs = [need for need in needs if not need.broken]
