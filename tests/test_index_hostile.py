@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mirror.bundle import BundleReader
 from mirror.index.simple import JSON_TYPE
+from mirror.models import Hashes
 from tests.http_support import Reply
 from tests.index_support import Desk, Ran, Warehouse, warehouse
 from tests.wheelhouse import Built, core_metadata, make_sdist, make_wheel
@@ -223,6 +226,35 @@ def test_a_lock_with_a_wrong_hash(desk: Desk, shown: bool) -> None:
         refused(
             desk, ran, 5, f"{built.filename} from {desk.at.url()} has sha256 {built.sha256}", "the lock does not name"
         )
+
+
+def test_lines_that_name_different_hashes(desk: Desk) -> None:
+    built, other = make_wheel("app"), make_wheel("app", files={"app.py": b"true"})
+    desk.at.publish(built)
+    lines = {
+        "requirements.txt": f"-c pins.txt\napp==1.0 --hash=sha256:{built.sha256}",
+        "pins.txt": f"app==1.0 --hash=sha256:{other.sha256}",
+    }
+    refused(desk, desk.pack(lines), 3, f"{built.filename}: its lines name different --hash values", "out of all lines")
+
+
+def test_a_digest_that_an_index_only_claims_is_not_taken_for_the_locks(desk: Desk) -> None:
+    """Another file is in the cache already, under a digest that is its own."""
+    built, locked = make_wheel("app"), make_wheel("app", files={"app.py": b"true"})
+    desk.at.publish(built)
+    assert desk.pack("app").code == 0
+    desk.bundle.unlink()
+    sha512 = hashlib.sha512(locked.data).hexdigest()
+    (entry,) = desk.at.pages["simple", "app"]
+    both = Hashes.of({**dict(entry.hashes), "sha512": sha512})
+    desk.at.pages["simple", "app"] = [replace(entry, hashes=both)]
+    desk.at.page("app")
+    ran = desk.pack(f"app==1.0 --hash=sha512:{sha512}")
+    refused(desk, ran, 5, f"{built.filename} from {desk.at.url()} has sha256 {built.sha256}", "the lock does not name")
+    right = hashlib.sha512(built.data).hexdigest()
+    desk.at.pages["simple", "app"] = [entry]
+    desk.at.page("app")
+    assert desk.pack(f"app==1.0 --hash=sha512:{right}").pins == {"app": "1.0"}
 
 
 def test_an_index_that_shows_the_locks_hash_and_serves_another_file(desk: Desk) -> None:

@@ -194,7 +194,7 @@ class Builds:
     def fetched(self, file: File) -> Fetched:
         """*file* in the store; nothing of it is used before the lock's digests were compared with its own."""
         fetched = self._fetcher.start(file).result()
-        Locked(self.rules).check(file, fetched.sha256)
+        Locked(self.rules, self._store).check(file, fetched.sha256)
         return fetched
 
     @contextmanager

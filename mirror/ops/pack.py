@@ -168,7 +168,7 @@ class _Job:
     ) -> Mapping[str, bytes]:
         """Raise unless the files are what was promised and every target installs from them; return their metadata."""
         at, wanted = self._at, self._wanted
-        locked = Locked(wanted)
+        locked = Locked(wanted, at.store)
         for name, file in plan.files().items():
             locked.check(file, fetched[name].sha256)
         metadata = BundledMetadata(at.store, fetched, self.builds, at.metadata.known)

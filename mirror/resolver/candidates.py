@@ -14,12 +14,14 @@ from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from mirror.errors import AirgapError, MetadataError
-from mirror.models import File, FormatControl, Pin, ProjectStatus, Selection, Target
+from mirror.models import WEAK_DIGESTS, File, FormatControl, Pin, ProjectStatus, Selection, Target
 from mirror.resolver.needs import Candidate, Need
 from mirror.resolver.protocols import MetadataSource
 from mirror.resolver.releases import Catalog, Listed, Release
 from mirror.resolver.times import too_new
 from mirror.targets import Ranks
+
+_OTHER_DIGEST = "its digest is not among the --hash values given"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Refusal:
 class Rules:
     """What the user's lines and options decide for a target, beside the needs themselves.
 
-    ``hashes`` are the only digests (``algorithm:hex``) allowed for a project. ``preferred`` are versions chosen for
+    ``hashes`` are the only digests (``algorithm:hex``) allowed for a project; none at all where lines contradict each
+    other. ``preferred`` are versions chosen for
     other targets already.
     """
 
@@ -245,16 +248,16 @@ class Finder:
         if file.requires_python and not any_python and not _python_fits(file.requires_python, self.target.python):
             return f"requires Python {file.requires_python}"
         allowed = self.rules.hashes.get(project)
-        if allowed and not self._hash_allowed(file, allowed):
-            return "its digest is not among the --hash values given"
+        if allowed is not None and not self._hash_allowed(file, allowed):
+            return _OTHER_DIGEST if allowed else "its lines name different --hash values"
         return too_new(file, self.rules.selection)
 
     @staticmethod
     def _hash_allowed(file: File, allowed: frozenset[str]) -> bool:
-        algorithms = {entry.partition(":")[0] for entry in allowed}
+        algorithms = {entry.partition(":")[0] for entry in allowed} - WEAK_DIGESTS
         shown = [(algorithm, digest) for algorithm, digest in file.hashes if algorithm in algorithms]
         # An index that shows no digest of an algorithm that the lock names: decided after the download.
-        return not shown or any(f"{algorithm}:{digest}" in allowed for algorithm, digest in shown)
+        return bool(allowed) and (not shown or any(f"{algorithm}:{digest}" in allowed for algorithm, digest in shown))
 
     def refusals(self, project: NormalizedName, needs: Collection[Need]) -> Iterator[Refusal]:
         """Why each version that *needs* accept is no candidate; for explanations, newest first."""

@@ -161,6 +161,8 @@ def hint(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> str:
         return f"Allow its sdist (drop --only-binary for {project}), or pick a version that has a wheel for the target."
     if any(reason.startswith("its digest") for reason in reasons):
         return "Lock again: the index offers other files than the lock names."
+    if any(reason.startswith("its lines") for reason in reasons):
+        return f"Lock again, or take the --hash values of {project} out of all lines but one."
     if reasons and all(reason.startswith("requires Python") for reason in reasons):
         return "Drop the target, or give it a Python that the newest or an older version takes."
     if any(reason.startswith("no tag") for reason in reasons):
