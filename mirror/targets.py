@@ -127,14 +127,14 @@ def product(
 def this_machine() -> Target:
     """The running interpreter on this machine."""
     supported = [str(tag) for tag in tags.sys_tags()]
-    environment = default_environment()
+    environment = {key: str(value) for key, value in default_environment().items()}
     interpreter, abi, _ = supported[0].split("-")
     version = _read_python(environment["python_full_version"].removesuffix("+"))
     version = version._replace(free_threaded=bool(_FREE_THREADED.fullmatch(abi)))
     return Target(
         name=f"{version.tag(interpreter.rstrip('0123456789'))}-{_host_platform().name}",
         tags=tuple(supported),
-        markers=tuple(sorted((key, str(value)) for key, value in environment.items())),
+        markers=tuple(sorted({**environment, "python_full_version": version.full}.items())),
     )
 
 

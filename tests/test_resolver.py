@@ -157,6 +157,14 @@ def test_a_hashed_lock_must_hash_what_its_lines_require() -> None:
     assert "a 1.0: b" in str(caught.value)
 
 
+def test_a_release_candidate_of_python_counts_as_that_python() -> None:
+    world = World({"a 1.0": {"python": ">=3.14"}, "a 2.0": {"python": "<3.14"}})
+    lines = RequirementSet((RequirementLine(Requirement("a"), "r:1"),))
+    with Resolution(lines, world, world, workers=0) as resolution:
+        plan = resolution.plan([make_target("3.14.0rc2", ["linux"])])
+    assert [pin.version for pin in plan.targets[0].pins] == ["1.0"]
+
+
 def test_pins_are_told_while_the_search_goes_on() -> None:
     world = World({"a 1.0": {"requires": ["b"]}, "b 1.0": {}})
     told: list[str] = []

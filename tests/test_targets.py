@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -206,6 +207,13 @@ def test_a_target_by_its_name(name: str) -> None:
 def test_what_is_no_name_of_a_target(name: str) -> None:
     with pytest.raises(UsageError):
         named_target(name)
+
+
+def test_a_python_that_was_built_from_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It calls itself 3.12.3+, which is no version that Requires-Python could be compared with."""
+    told = {**default_environment(), "python_full_version": f"{platform.python_version()}+"}
+    monkeypatch.setattr("mirror.targets.default_environment", lambda: told)
+    assert this_machine().python == platform.python_version()
 
 
 def test_this_machine() -> None:

@@ -167,7 +167,9 @@ def is_specifier(text: str | None) -> bool:
 def check_python(name: str, specifier: str | None, target: Target) -> None:
     """Raise a ResolutionError where the lock says that it was not made for the target's Python."""
     try:
-        fits = not specifier or SpecifierSet(specifier).contains(target.python, prereleases=True)
+        # As pip: a release candidate of Python counts as that Python.
+        python = Version(target.python).base_version
+        fits = not specifier or SpecifierSet(specifier).contains(python, prereleases=True)
     except InvalidSpecifier as error:
         raise RequirementsError(f"{specifier!r} is not a set of Python versions (PEP 440).", file=name) from error
     if not fits:

@@ -54,7 +54,8 @@ class Rules:
 @lru_cache(maxsize=4096)
 def _python_fits(requires_python: str, python: str) -> bool:
     try:
-        return SpecifierSet(requires_python).contains(python, prereleases=True)
+        # As pip: a release candidate of Python counts as that Python.
+        return SpecifierSet(requires_python).contains(Version(python).base_version, prereleases=True)
     except InvalidSpecifier:
         return True  # as pip: an unreadable Requires-Python excludes nobody
 
