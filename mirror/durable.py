@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -19,8 +20,13 @@ else:
 def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
     """Give *path* the content *data*, in one piece or many, all or none, and durably; its folder is made if need be.
 
-    *mode* are the permissions of the file, from its first byte on never more. Raises OSError.
+    *mode* are the permissions of the file, from its first byte on never more. A device or a pipe is written to as it
+    is. Raises OSError.
     """
+    if is_device(path):
+        with path.open("wb") as stream:
+            stream.writelines([data] if isinstance(data, bytes) else data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     part = Path(name)
@@ -34,6 +40,16 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644)
     finally:
         part.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def is_device(path: Path) -> bool:
+    """Whether *path* is a device or a pipe, such as ``/dev/null``, in whose place root could put a file."""
+    try:
+        kind = path.stat().st_mode
+    except OSError:
+        return False
+    # What /dev/stdout leads to may well be a file.
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) or path.absolute().parent == Path("/dev")
 
 
 def sync_folder(folder: Path) -> None:

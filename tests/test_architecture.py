@@ -60,7 +60,7 @@ ARROWS: dict[str, set[str]] = {
     | {"durable", "filenames", "config", "index", "metadata", "net", "objects", "store", "push.publisher"},
     "ops": BASE | CORE | {"objects"},
     "sync": BASE | CORE | {"durable", "ops", "signing", "spelling"},
-    "cli": BASE | CORE | {"ops", "serve", "signing", "sync"},
+    "cli": BASE | CORE | {"durable", "ops", "serve", "signing", "sync"},
     "__main__": {"cli"},
 }
 #: Libraries that only some modules may use: one place opens connections, one draws, one knows SQL.

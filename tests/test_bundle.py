@@ -244,6 +244,17 @@ def test_a_failed_write_leaves_the_old_bundle_and_nothing_else(tmp_path: Path) -
     assert [each.name for each in out.iterdir()] == ["bundle.tar.zst"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes with names of files")
+def test_a_bundle_takes_the_place_of_no_device(tmp_path: Path) -> None:
+    """Root could, and /dev/null is one."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    store, content = small(tmp_path)
+    with pytest.raises(StorageError, match="it is a device or a pipe"):
+        write_bundle(pipe, content, store)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
 def test_what_a_killed_run_left_is_taken_over(tmp_path: Path) -> None:
     store, content = small(tmp_path)
     left = tmp_path / "out" / ".bundle.tar.zst.part"

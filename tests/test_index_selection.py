@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,18 @@ def at() -> Iterator[Warehouse]:
 def desk(at: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     monkeypatch.chdir(tmp_path)
     return Desk(tmp_path, at)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes with names of files")
+def test_an_output_that_is_no_file(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app"))
+    os.mkfifo("pipe")
+    for output in ("-", "pipe"):
+        ran = desk.pack("app", "-o", output)
+        assert (ran.code, list(desk.at.server.requests)) == (2, [])
+        assert "a bundle is written to a file" in ran.err
+    assert Path("pipe").is_fifo()
+    assert not Path("-").exists()
 
 
 # Several indexes

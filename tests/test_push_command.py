@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,18 @@ def test_a_bundle_and_its_receipt(bundle: Path, folder: Path) -> None:
     assert receipt.complete
     assert stored(folder) == {file.filename for file in receipt.files}
     assert not list(folder.rglob("*.part"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes with names of files")
+def test_a_receipt_takes_the_place_of_no_device(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    """Root could, and /dev/null is one."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        came = pool.submit(pipe.read_bytes)
+        assert push(bundle, "--receipt", pipe, into=folder).exit_code == 0
+        assert Receipt.from_json(came.result(10)).complete
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_a_log_has_one_line_for_each_wave(bundle: Path, server: FakeRepository) -> None:

@@ -16,7 +16,7 @@ from mirror.bundle.ahead import ahead
 from mirror.bundle.content import BundleContent, Prepared, prepare
 from mirror.bundle.frames import DIGEST_MAGIC, Frames, compress, seek_table
 from mirror.bundle.manifest import MANIFEST, Section
-from mirror.durable import sync_folder, try_lock
+from mirror.durable import is_device, sync_folder, try_lock
 from mirror.errors import StorageError
 from mirror.models import Event, Reporter, Stage, Written, silent
 from mirror.store import Store
@@ -49,6 +49,8 @@ def write_bundle(
     report(Event("begin", Stage.WRITE, items=len(manifest.carried), bytes=sum(file.size for file in manifest.carried)))
     with ExitStack() as stack:
         stack.enter_context(_disk(path))
+        if is_device(path):
+            raise StorageError(f"Can't write {path}: it is a device or a pipe, and a bundle is a file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         if frames is None:
             frames = stack.enter_context(Frames(store, path.parent, threads=threads))

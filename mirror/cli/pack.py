@@ -16,12 +16,22 @@ from mirror.cli.progress import progress
 from mirror.cli.selection import selection_options
 from mirror.cli.target_options import Machines, target_options
 from mirror.cli.units import count, human_bytes, table
+from mirror.durable import is_device
 
 if TYPE_CHECKING:
     from mirror.config import Overrides
     from mirror.models import Selection
     from mirror.ops.building import Building
     from mirror.ops.packed import Packed
+
+
+def _output(_: click.Context, param: click.Parameter, path: Path) -> Path:
+    """A callback: what can't become a bundle is refused before anything is resolved."""
+    if str(path) == "-" or is_device(path):
+        raise click.BadParameter(
+            "a bundle is written to a file. --dry-run writes none; to send one on, use cat.", param=param
+        )
+    return path
 
 
 @click.command()
@@ -32,6 +42,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("bundle.tar.zst"),
     show_default=True,
+    callback=_output,
     help="Where to write the bundle.",
 )
 @click.option("-c", "--constraint", "constraints", multiple=True, metavar="FILE", help="Constraints, as for pip.")
