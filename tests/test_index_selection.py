@@ -44,6 +44,21 @@ def test_an_output_that_is_no_file(desk: Desk) -> None:
     assert not Path("-").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="quotes otherwise")
+def test_what_unpack_says_can_be_pasted(desk: Desk) -> None:
+    desk.at.publish(make_wheel("app"))
+    assert desk.pack("app").code == 0
+    ran = airgap("unpack", desk.bundle, "my wheels")
+    assert f"pip install -r 'my wheels/locks/{LINUX[1]}.txt'\n" in ran.err
+    assert "--find-links 'my wheels/packages' PROJECT" in ran.err
+
+
+def test_requirements_that_ask_for_nothing_are_told(desk: Desk) -> None:
+    ran = desk.pack("# app\n")
+    assert ran.pins == {}
+    assert "warning: The requirements ask for nothing" in ran.err
+
+
 # Several indexes
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -37,6 +39,13 @@ def unpack(bundle: Path, folder: Path, bases: tuple[Path, ...], quiet: bool, ver
         run(reader, folder, report, complete=rest)
     if not quiet:
         for target in reader.manifest.targets:
-            click.echo(f"pip install -r {folder / hashed_path(target.name)}", err=True)
-        click.echo(f"pip install --no-index --find-links {folder / 'packages'} PROJECT", err=True)
+            click.echo(f"pip install -r {_word(folder / hashed_path(target.name))}", err=True)
+        click.echo(f"pip install --no-index --find-links {_word(folder / 'packages')} PROJECT", err=True)
         click.echo(f"pip install --index-url {(folder / 'simple').resolve().as_uri()}/ PROJECT", err=True)
+
+
+def _word(path: Path) -> str:
+    """*path* as a shell of this system takes it for one word."""
+    if sys.platform == "win32":
+        return f'"{path}"' if " " in str(path) else str(path)
+    return shlex.quote(str(path))

@@ -67,6 +67,8 @@ def pack(
 
         wanted = with_digests(wanted, lock)
     building = building or Building()
+    if not (wanted.requirements or include or lock):
+        report(Event("warning", Stage.RESOLVE, "The requirements ask for nothing: the bundle will be empty."))
     # Own packages and locks lie in files: what they come to is not to be noted.
     asked: list[Asked] | None = None if base or lock or include or building.allowed or building.wheels else []
     # A dry run has no output, and whatever lies there is nothing to it.
