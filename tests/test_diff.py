@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,18 @@ def test_another_target_and_other_bytes(store: Store) -> None:
 def test_a_delta_differs_by_what_it_names_not_by_what_it_carries(store: Store) -> None:
     prepared = prepare(make_content(store, [Wanted(ALPHA), Wanted(BETA)]))
     assert not diff(prepared.manifest, as_delta(prepared, since(prepared.manifest)).manifest)
+
+
+def test_an_arrow_is_no_obstacle_where_the_code_page_has_none(tmp_path: Path, store: Store) -> None:
+    """Into a file or a pipe, Python writes the code page of Windows."""
+    for name, wanted in (("old", BETA), ("new", BETA_2)):
+        write_bundle(tmp_path / name, make_content(store, [Wanted(wanted)]), store)
+    command_line = [sys.executable, "-m", "mirror", "diff", str(tmp_path / "old"), str(tmp_path / "new")]
+    ran = subprocess.run(
+        command_line, check=False, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"}
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert b"beta  1.0 \\u2192 2.0" in ran.stdout
 
 
 def test_the_command(tmp_path: Path, store: Store) -> None:

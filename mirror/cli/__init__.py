@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import sys
 
 import click
@@ -65,6 +66,8 @@ def main() -> None:
     """Run the command line and exit with a documented code; see :mod:`mirror.errors`."""
     # Modules and plans stay to the end: looking through them for garbage every 700 objects takes a twentieth of a run.
     gc.set_threshold(50_000)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # into a file or pipe, Windows writes what its code page has
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = airgap.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
