@@ -390,6 +390,13 @@ def test_encodings(read: Read, data: bytes) -> None:
     assert str(read(text).requirements[-1].requirement) == "grun==1"
 
 
+@pytest.mark.parametrize("text", ["foo=1.0", "foo[bar] = 1.0", "foo-bar =2 ; python_version > '3'"])
+def test_one_equals_sign_is_no_pin(read: Read, text: str) -> None:
+    with pytest.raises(RequirementsError, match="not a requirement") as caught:
+        read(text)
+    assert caught.value.hint == "To pin a version, write ==."
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

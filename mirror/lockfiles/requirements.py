@@ -35,6 +35,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:\\\r?\n|\S)+")
 _ARCHIVE = re.compile(r"\.(?:whl|zip|tar|tgz|tbz|txz|tlz|tar\.(?:gz|bz2|xz|lzma))\Z", re.IGNORECASE)
 _VCS = re.compile(r"(?:git|hg|svn|bzr)\+", re.IGNORECASE)
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+_ONE_EQUALS = re.compile(r"[\w.-]+\s*(?:\[[^]]*\])?\s*=[^=]")
 _HEX = re.compile(r"[0-9a-f]+\Z")
 
 
@@ -265,7 +266,8 @@ def _explain(line: Line, text: str, error: Exception) -> RequirementsError:
     syntax = error.__cause__
     _, offset = getattr(syntax, "span", (0, 0))  # from where packaging began to read to where it could not go on
     reason = getattr(syntax, "message", None) or "it can't be read"
-    return line.error(offset, f"this is not a requirement (PEP 508): {reason}.")
+    hint = "To pin a version, write ==." if _ONE_EQUALS.match(head) else ""
+    return line.error(offset, f"this is not a requirement (PEP 508): {reason}.", hint)
 
 
 def _local_path(line: Line) -> RequirementsError:
