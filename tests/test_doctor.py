@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -400,6 +402,27 @@ def test_little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     with index() as server:
         found = examine("--index-url", f"{server.url}/simple/")
     assert "AIRGAP_CACHE" in " ".join(finding["remedy"] for finding in found if finding["check"] == "disk")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names what is too long as what is not there")
+def test_a_cache_that_can_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is too long, where a test may run as root, who may look into every folder."""
+    monkeypatch.setenv("AIRGAP_CACHE", f"/{'x' * 300}/cache")
+    with index() as server:
+        found = examine("--index-url", f"{server.url}/simple/")
+    assert any("cache in /." in finding["text"] for finding in found if finding["check"] == "disk")
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_can_not_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("AIRGAP_CACHE", str(tmp_path / "cache"))
+    try:
+        with index() as server:
+            found = examine("--index-url", f"{server.url}/simple/")
+    finally:
+        tmp_path.chmod(0o700)
+    assert any("may not write" in finding["text"] for finding in found if finding["level"] == "note")
 
 
 def test_it_prints_for_people_too() -> None:

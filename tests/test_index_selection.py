@@ -44,6 +44,21 @@ def test_an_output_that_is_no_file(desk: Desk) -> None:
     assert not Path("-").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names what is too long as what is not there")
+def test_a_path_that_can_not_be_looked_at(desk: Desk) -> None:
+    """A name that is too long, where a test may run as root, who may look into every folder."""
+    desk.at.publish(make_wheel("app"))
+    bundle = f"{'x' * 300}.tar.zst"
+    for options in ((), ("--all-wheels", "--include", str(make_wheel("own").save(desk.folder)))):
+        ran = desk.pack("app", "-o", bundle, *options)
+        assert ran.code == 8
+        assert bundle in ran.err
+        assert "Traceback" not in ran.err
+    assert desk.pack("app").code == 0
+    ran = airgap("unpack", desk.bundle, "x" * 300)
+    assert (ran.code, ran.err.splitlines()[-1]) == (8, f"error: {'x' * 300}: File name too long.")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="quotes otherwise")
 def test_what_unpack_says_can_be_pasted(desk: Desk) -> None:
     desk.at.publish(make_wheel("app"))

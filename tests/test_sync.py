@@ -458,6 +458,20 @@ def test_an_inbox_that_is_not_mounted(world: World) -> None:
     assert "is not there" in outcome.message
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names what is too long as what is not there")
+@pytest.mark.parametrize("side", ["connected", "isolated"])
+def test_an_inbox_that_can_not_be_looked_into_is_in_the_status(world: World, side: str) -> None:
+    """A name that is too long, where a test may run as root, who may look into every folder."""
+    toml = world.folder / side / "airgap.toml"
+    toml.write_text(toml.read_text().replace('inbox = "in"', f'inbox = "{"x" * 300}"'))
+    outcome = world.run(side)
+    assert outcome.exit_code == 8
+    assert "File name too long" in outcome.message
+    status = read_status(folder_of(world.config(side), "plant"))
+    assert status is not None
+    assert status["message"] == outcome.message
+
+
 def test_the_cache_is_kept_small_without_what_the_next_delta_needs(tmp_path: Path) -> None:
     world = World(tmp_path, connected='cache-size = "1B"')
     world.index.release("alpha", "1.0")

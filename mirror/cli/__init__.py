@@ -10,7 +10,7 @@ import sys
 import click
 
 from mirror import __version__
-from mirror.errors import AirgapError
+from mirror.errors import AirgapError, StorageError
 
 _COMMANDS = {
     "cache": "Look after the folder of downloaded files.",
@@ -90,3 +90,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; Python would complain once more at exit
         sys.exit(1)
+    except OSError as error:  # a folder that may not even be looked into, for one
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {place}{error.strerror or error}.", err=True)
+        sys.exit(StorageError.exit_code)

@@ -50,17 +50,18 @@ class Existing(AbstractContextManager["Existing"]):
         return None
 
     def _hash(self) -> None:
-        if not self._path.is_file():
-            return
         digest = hashlib.sha256()
-        with suppress(OSError), self._path.open("rb", buffering=0) as file:
-            seen = os.fstat(file.fileno())
-            while not self._stop.is_set():
-                chunk = file.read(_BLOCK)
-                if not chunk:
-                    self._hashed = seen, digest.hexdigest()
-                    return
-                digest.update(chunk)
+        with suppress(OSError):
+            if not self._path.is_file():
+                return
+            with self._path.open("rb", buffering=0) as file:
+                seen = os.fstat(file.fileno())
+                while not self._stop.is_set():
+                    chunk = file.read(_BLOCK)
+                    if not chunk:
+                        self._hashed = seen, digest.hexdigest()
+                        return
+                    digest.update(chunk)
 
 
 def remember(written: Written, store: Store) -> None:

@@ -64,9 +64,12 @@ def read_status(folder: Path) -> dict[str, Any] | None:
 def quarantine_of(inbox: Path | None) -> list[str]:
     """What waits in the quarantine for somebody to look at it."""
     folder = inbox / "quarantine" if inbox else None
-    if folder is None or not folder.is_dir():
+    try:
+        if folder is None or not folder.is_dir():
+            return []
+        return sorted(path.name for path in folder.iterdir() if not path.name.endswith(REASON))
+    except OSError:  # the round has said what is wrong with it
         return []
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(REASON))
 
 
 def next_number(folder: Path, name: str, ending: str, *known: int) -> int:

@@ -9,7 +9,7 @@ from mirror.errors import AirgapError
 from mirror.models import Reporter, Target
 from mirror.signing import signer
 from mirror.sync.connected import run_connected
-from mirror.sync.files import one_at_a_time
+from mirror.sync.files import explained, one_at_a_time
 from mirror.sync.isolated import OpenPublisher, run_isolated
 from mirror.sync.outcome import Outcome, Say, write_status
 from mirror.sync.state import folder_of
@@ -33,16 +33,17 @@ def run_sync(
     folder = folder_of(config, settings.name)
     with one_at_a_time(folder / "lock", f"airgap sync {settings.name}"):
         try:
-            if settings.connected:
-                targets = named_targets(settings.targets)
-                outcome = run_connected(
-                    settings, config, folder, targets, report=report, say=say, full=full, dry_run=dry_run
-                )
-            else:
-                sign = signer(config.receipts.sign_key)
-                outcome = run_isolated(
-                    settings, folder, open_publisher, report=report, say=say, sign=sign, dry_run=dry_run
-                )
+            with explained(folder):
+                if settings.connected:
+                    targets = named_targets(settings.targets)
+                    outcome = run_connected(
+                        settings, config, folder, targets, report=report, say=say, full=full, dry_run=dry_run
+                    )
+                else:
+                    sign = signer(config.receipts.sign_key)
+                    outcome = run_isolated(
+                        settings, folder, open_publisher, report=report, say=say, sign=sign, dry_run=dry_run
+                    )
         except AirgapError as error:
             hint = f" {error.hint}" if error.hint else ""
             say("warning", f"{error}{hint}")

@@ -5,6 +5,7 @@ A step that fails ends what builds on it. Every finding that is not fine says wh
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -96,11 +97,21 @@ def _bucket(repository: Repository) -> Finding:
 def _disk(config: Config) -> Iterator[Finding]:
     places = {"temporary files": Path(tempfile.gettempdir()), "cache": config.cache.value, "home": config.home.value}
     for name, wanted in places.items():
-        folder = next((path for path in (wanted, *wanted.parents) if path.is_dir()), Path("/"))
+        folder = next((path for path in (wanted, *wanted.parents) if _is_folder(path)), Path("/"))
         free = shutil.disk_usage(folder).free
         text = f"{free / 2**30:.1f} GiB are free for {name} in {folder}."
-        if free < ROOM:
-            variable = {"cache": "AIRGAP_CACHE", "home": "AIRGAP_HOME"}.get(name, "TMPDIR")
+        variable = {"cache": "AIRGAP_CACHE", "home": "AIRGAP_HOME"}.get(name, "TMPDIR")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            text = f"This user may not write to {folder}, where {wanted} for {name} is or would be."
+            yield Finding("disk", Level.NOTE, text, f"Set {variable} to a folder that this user may write.")
+        elif free < ROOM:
             yield Finding("disk", Level.NOTE, text, f"Free some, or set {variable} to a folder with more.")
         else:
             yield Finding("disk", Level.FINE, text)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # it lies in one that this user may not look into
+        return False
