@@ -20,7 +20,7 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         f"find-links = https://bob:{SECRET}@files.example/\ntimeout = 7\n"
     )
     (tmp_path / "pypirc").write_text(
-        "[distutils]\nindex-servers = hosted\n[hosted]\n"
+        f"[distutils]\nindex-servers = hosted token\n[token]\nrepository = https://{SECRET}@nexus.example/t/\n[hosted]\n"
         f"repository = https://nexus.example/repository/hosted/\nusername = bob\npassword = {SECRET}\n"
     )
     (tmp_path / "airgap.toml").write_text(
@@ -46,6 +46,7 @@ def test_every_value_with_its_source_and_no_secret(configured: Path) -> None:
     assert settings["extra-index-urls"]["value"] == ["https://****@other.example/simple"]
     assert settings["proxy"]["value"] == "http://bob:****@proxy.example:3128"
     assert settings["repositories.hosted.username"]["value"] == "bob"
+    assert settings["repositories.token.username"]["value"] == "****"
     assert settings["repositories.hosted.password"]["value"] == "****"
     assert settings["repositories.other.password-env"]["value"] == "PASS"
     assert "airgap.toml" in settings["repositories.other.url"]["source"]

@@ -371,6 +371,15 @@ class TestUpload:
             found = examine("--repo", f"{server.url}/repo/", "-i", f"{server.url}/simple/", env=environ)
         assert "your quota is used up" in only(found, "credentials")["text"]
 
+    @pytest.mark.parametrize("status", [400, 401, 403])
+    def test_a_lone_token_is_not_shown(self, status: int) -> None:
+        with index() as server:
+            server.handle("/repo/", self.answering(status))
+            url = f"{server.url}/repo/".replace("://", f"://{SECRET}@")
+            found = examine("--repo", url, "-i", f"{server.url}/simple/")
+            assert {request.headers.get("authorization") for request in server.seen("/repo/")} == {basic(SECRET, "")}
+        assert SECRET not in json.dumps(found)
+
     def test_anonymous_where_credentials_are_wanted(self) -> None:
         with index() as server:
             server.handle("/repo/", self.answering(401))

@@ -50,10 +50,13 @@ def rows(config: Config) -> list[Row]:
 
 def _declared(prefix: str, entry: Any, source: str) -> Iterator[Row]:
     """What *entry* sets: values that are not the defaults of its kind."""
+    hidden = set(SECRETS)
+    if getattr(entry, "password", None) is None and getattr(entry, "password_env", None) is None:
+        hidden.add("username")  # alone in a URL it is a token, as for pip
     for item in fields(entry):
         value = getattr(entry, item.name)
         if item.name not in ("name", "source") and value != _default(item):
-            yield Row(f"{prefix}.{_spelled(item.name)}", HIDDEN if item.name in SECRETS else _plain(value), source)
+            yield Row(f"{prefix}.{_spelled(item.name)}", HIDDEN if item.name in hidden else _plain(value), source)
 
 
 def _default(item: Field[Any]) -> object:

@@ -44,7 +44,8 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
         remedy = "Put them into .pypirc, keyring, or TWINE_USERNAME and TWINE_PASSWORD."
         yield Finding("credentials", Level.PROBLEM, f"{shown} wants credentials, and none are known.", remedy)
     elif answer.status == 401:
-        text = f"{shown} does not accept user {known[0] if known else ''} with the password that is known."
+        with_password = " with the password that is known" if known and known[1] else ""
+        text = f"{shown} does not accept {_who(known)}{with_password}."
         yield Finding(
             "credentials", Level.PROBLEM, text, "Renew the password or token; see airgap config for its source."
         )
@@ -53,9 +54,7 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
         yield Finding("upload", Level.PROBLEM, f"{shown} takes no uploads ({answer.status}, {said}).", remedy)
     elif answer.status == 403:
         text = (
-            f"{shown} says that user {known[0]} may not upload there"
-            if known
-            else f"{shown} refuses uploads by anybody"
+            f"{shown} says that {_who(known)} may not upload there" if known else f"{shown} refuses uploads by anybody"
         )
         text += f" ({said})." if said else "."
         remedy = "Ask for the right to add files (in Nexus: edit and add)."
@@ -70,9 +69,15 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
         text = f"{shown} can't be used now ({answer.status})."
         yield Finding("upload", Level.PROBLEM, text, "Ask its administrator; it may be frozen or starting.")
     else:
-        who = f"user {known[0]}" if known else "anybody"
-        yield Finding("upload", Level.FINE, f"{shown} takes uploads by {who}.")
+        yield Finding("upload", Level.FINE, f"{shown} takes uploads by {_who(known)}.")
         yield from _limit(url, settings, known)
+
+
+def _who(known: tuple[str, str] | None) -> str:
+    """Whose credentials are known; a user without a password may well be a token, which nobody else is to see."""
+    if known is None:
+        return "anybody"
+    return f"user {known[0]}" if known[1] else "the token, or user without a password, that is known"
 
 
 def _upload_remedy(shown: str) -> str:
