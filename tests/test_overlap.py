@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from mirror.bundle import Frames
 from mirror.bundle.ahead import ahead
 from mirror.fetch import Fetcher
 from mirror.index.client import IndexClient
@@ -101,6 +102,15 @@ def test_an_error_of_the_one_who_takes_ends_the_work() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert closed.is_set()
+
+
+def test_a_download_that_ends_when_compressing_has_ended_starts_nothing(tmp_path: Path) -> None:
+    """As after Ctrl-C, or an error of another file."""
+    store = Store(tmp_path)
+    files = [(name, store.add(name.encode()), len(name)) for name in ("a", "bc")]
+    with Frames(store, tmp_path) as frames:
+        frames.start("before", files)
+    frames.start("after", files)
 
 
 BUNDLE = bytes(range(256)) * 10_000

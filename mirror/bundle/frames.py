@@ -156,11 +156,13 @@ class Frames(AbstractContextManager["Frames"]):
     def start(self, project: str, files: Iterable[tuple[str, str, int]]) -> None:
         """Begin to compress *project*, whose files are ``(filename, sha256, size)`` and all in the store.
 
-        Starting it again with the same files does nothing; with others, it is compressed again. Never raises for what
-        goes wrong in the background: :meth:`take` does.
+        Starting it again with the same files does nothing; with others, it is compressed again; and after the end
+        nothing is begun any more. Never raises for what goes wrong in the background: :meth:`take` does.
         """
         arranged = _arranged(files)
         with self._lock:
+            if self._stop.is_set():  # a download came to its end meanwhile
+                return
             job = self._jobs.get(project)
             if job is not None and job.files == arranged:
                 return
@@ -194,7 +196,8 @@ class Frames(AbstractContextManager["Frames"]):
 
     def close(self) -> None:
         """Stop at the next chunk and drop what was not taken."""
-        self._stop.set()
+        with self._lock:
+            self._stop.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
         for spool in self._spools:
             spool.close()
