@@ -110,6 +110,7 @@ def test_a_build_requirement_without_a_hash_is_refused(tmp_path: Path, links: Pa
     with pytest.raises(ResolutionError, match=r"tiny-backend 1\.0 has no --hash") as caught:
         pack(lines, (this_machine(),), None, config(tmp_path))
     assert "building by-hand 1.0: tiny-backend" in str(caught.value)
+    assert "no wheel of by-hand 1.0 can be taken" in str(caught.value)
     assert "by_hand-1.0.tar.gz is there because of\n    requirements.txt:1: by-hand==1.0" in str(caught.value)
 
 

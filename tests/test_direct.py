@@ -137,6 +137,23 @@ def test_the_hash_option_counts_as_the_digest(tmp_path: Path, links: Path) -> No
         assert set(packed(tmp_path, lines)) == {wheel.filename}
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_one_of_several_hashes_is_right(tmp_path: Path, links: Path, right: bool) -> None:
+    """As a lock has them of a project whose other files are elsewhere."""
+    wheel = make_wheel("remote")
+    with Server() as server:
+        url = server.add(f"/{wheel.filename}", wheel.data)
+        lines = wanted(f"remote @ {url}", find_links=links)
+        digests = ("0" * 64, wheel.sha256 if right else "1" * 64)
+        line = replace(lines.requirements[0], hashes=tuple(f"sha256:{digest}" for digest in digests))
+        lines = replace(lines, requirements=(line,), require_hashes=True)
+        if right:
+            assert set(packed(tmp_path, lines)) == {wheel.filename}
+        else:
+            with pytest.raises(HashMismatchError, match="which the lock does not name"):
+                packed(tmp_path, lines)
+
+
 def test_another_project_at_the_url_is_refused(tmp_path: Path, links: Path) -> None:
     wheel = make_wheel("other")
     with pytest.raises(UsageError, match=r"requirements.txt:1: .* is other, and not remote"):

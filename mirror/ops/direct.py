@@ -162,7 +162,7 @@ class Direct:
         shown = redact(place)
         hashes = _hashes(fragment, line)
         file = _file(basename(place), without_credentials(place), hashes, f"{line.origin}: {shown}")
-        if not hashes:
+        if not hashes and not line.hashes:
             found = self._fetcher.start(file).result()
             raise UsageError(
                 f"{line.origin}: {shown} has no digest, so nothing says that it is the right file.",

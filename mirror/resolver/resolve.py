@@ -178,9 +178,10 @@ class Resolution:
             pins = self._search(target, lines).run()
         except ResolutionError as error:
             way = "".join(f"\n    {step}" for step in sdist.chain)
-            raise ResolutionError(
-                f"{error}\n  {sdist.file.filename} is there because of{way}", hint=error.hint
-            ) from error
+            told = f"{error}\n"
+            if self._wanted.format_control.allows(sdist.project, wheel=True):
+                told += f"  no wheel of {sdist.project} {sdist.version} can be taken, so its sdist is:\n"
+            raise ResolutionError(f"{told}  {sdist.file.filename} is there because of{way}", hint=error.hint) from error
         return tuple(
             Pin(pin.project, pin.version, pin.file, pin.extras, pin.requires, (*sdist.chain, *pin.chain))
             for pin in pins
