@@ -82,6 +82,19 @@ def test_junk_on_a_page_does_not_hide_what_is_good(desk: Desk) -> None:
     assert desk.pack("app").pins == {"app": "1.0"}
 
 
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ('"url": "/f/x", "hashes": {"sha256": "beef"}', "'beef' is not a sha256 digest"),
+        ('"url": "javascript:1", "hashes": {}', "has a link that is neither http nor https"),
+    ],
+)
+def test_what_is_wrong_with_the_only_file_is_said(desk: Desk, entry: str, reason: str) -> None:
+    body = f'{{"meta": {{"api-version": "1.0"}}, "files": [{{"filename": "app-1.0-py3-none-any.whl", {entry}}}]}}'
+    desk.at.server.add("/simple/app/", body.encode(), content_type=JSON_TYPE)
+    refused(desk, desk.pack("app"), 3, "no file of them can be used", "app-1.0-py3-none-any.whl", reason)
+
+
 def test_files_of_other_projects_on_a_page(desk: Desk) -> None:
     """Dependency confusion by the back door: a page must not bring in files of another name."""
     desk.at.publish(make_wheel("app"))

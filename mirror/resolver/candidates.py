@@ -60,6 +60,16 @@ def _python_fits(requires_python: str, python: str) -> bool:
         return True  # as pip: an unreadable Requires-Python excludes nobody
 
 
+def _broken(listed: Listed) -> str:
+    """Why nothing can be done with a file that its page lists; empty where something can."""
+    try:
+        listed.file()
+    except AirgapError as error:
+        told = str(error)  # also of which file, on which page
+        return told.partition(" can't be used: ")[2].rstrip(".") or told
+    return ""
+
+
 class Matches(Sequence[Candidate]):
     """What :meth:`Finder.candidates` yields, found when it is looked at and then kept.
 
@@ -266,6 +276,10 @@ class Finder:
         exact = any(need.is_exact for need in needs)
         for release in self._catalog.releases(project).accepted(needs):
             unreadable = self.fault(project, release.version)
+            for listed in release.files:
+                broken = _broken(listed)
+                if broken:
+                    yield Refusal(listed.filename, str(release.version), broken)
             for file, reason in self._judge(project, release, yanked=exact):
                 if reason is None and unreadable is not None:
                     reason, unreadable = str(unreadable).removeprefix(file.filename).lstrip(": "), None
