@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.pylock import Pylock
 from packaging.tags import Tag
@@ -187,6 +187,8 @@ TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=30)
 
 @settings(max_examples=60, deadline=None)
 @given(index=TEXT, marker=TEXT, requires=TEXT, uploaded=TEXT)
+@example(index="", marker="", requires="", uploaded="2024-13-01T00:00:00Z")
+@example(index="", marker="", requires="", uploaded="2024-02-30T00:00:00Z")
 def test_locks_stay_valid_whatever_an_index_says(index: str, marker: str, requires: str, uploaded: str) -> None:
     file = BundledFile(
         "a-1-py3-none-any.whl", "a", "1", 5, "0" * 64, index=index, requires_python=requires, upload_time=uploaded,

@@ -53,7 +53,7 @@ def render_lock(target: BundledTarget, files: Iterable[BundledFile]) -> Iterator
             lines.append(f"index = {_text(file.index)}")
         lines += ["", "[[packages.wheels]]" if file.is_wheel else "[packages.sdist]"]
         lines.append(f"name = {_text(file.filename)}")
-        if file.upload_time and _TIME.match(file.upload_time):
+        if file.upload_time and _is_time(file.upload_time):
             lines.append(f"upload-time = {file.upload_time}")
         lines += [
             f"path = {_text(f'../packages/{file.filename}')}",
@@ -91,6 +91,14 @@ def _is_specifier(text: str) -> bool:
     except InvalidSpecifier:
         return False
     return True
+
+
+def _is_time(text: str) -> bool:
+    """Whether *text* is a moment as TOML has it: a month 13 would make the lock invalid."""
+    try:
+        return _TIME.match(text) is not None and bool(tomllib.loads(f"time = {text}"))
+    except ValueError:
+        return False
 
 
 def _text(value: str) -> str:
