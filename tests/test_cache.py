@@ -132,7 +132,7 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "1 XB", "-1", "1iB"])
+@pytest.mark.parametrize("text", ["", "GB", "1 XB", "-1", "1iB", "9" * 400])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_size(text)

@@ -320,7 +320,13 @@ def test_a_delta_of_one_project_in_145_for_four_targets_is_its_files_and_little_
 
 def test_what_is_no_base_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    for text, message in (("{", "is not JSON"), ('{"format": "x"}', "not one of an airgap"), ("{}", "Not a receipt")):
+    deep = '{"a":' * 100_000
+    for text, message in (
+        ("{", "is not JSON"),
+        (deep, "is not JSON"),
+        ('{"format": "x"}', "not one of an airgap"),
+        ("{}", "Not a receipt"),
+    ):
         path.write_text(text)
         with pytest.raises(BundleError, match=message):
             read_since(path)

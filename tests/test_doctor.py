@@ -296,9 +296,10 @@ class TestIndex:
             found = examine("--index-url", f"{server.url}/simple/")
         assert [levels(found, check) for check in ("digests", "ranges", "metadata")] == [["fine"]] * 3
 
-    def test_a_clock_that_is_wrong(self) -> None:
+    @pytest.mark.parametrize("zone", [b"GMT", b"-0000"])
+    def test_a_clock_that_is_wrong(self, zone: bytes) -> None:
         body = b'<!DOCTYPE html><a href="a/">a</a>'
-        answer = b"HTTP/1.1 200 OK\r\nDate: Sat, 01 Jan 2000 00:00:00 GMT\r\nContent-Type: text/html\r\n"
+        answer = b"HTTP/1.1 200 OK\r\nDate: Sat, 01 Jan 2000 00:00:00 %s\r\nContent-Type: text/html\r\n" % zone
         answer += b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
         def talk(listener: socket.socket) -> None:

@@ -210,6 +210,9 @@ def test_repo_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     call(["repo", "yank", "releases", WHEEL.filename, "--reason", "bad"])
     shown = json.loads(call(["repo", "show", "releases", "--json"]).stdout)
     assert shown["projects"] == 1
+    call(["repo", "create", "all", "--kind", "group", "--member", "releases", "--member", "pypi-hosted"])
+    assert json.loads(call(["repo", "show", "all", "--json"]).stdout)["projects"] == 1
+    call(["repo", "delete", "all"])
     call(["repo", "check"])
     call(["repo", "gc"])
     for blob in (tmp_path / "blobs").glob("??/*"):

@@ -296,6 +296,16 @@ def test_a_damaged_receipt_confirms_nothing(world: World) -> None:
         read_sealed(world.path("connected", "in") / "quarantine" / path.name)
 
 
+def test_a_receipt_that_is_nested_too_deeply_is_put_away(world: World) -> None:
+    """Its seal is right: whoever carries media can make one."""
+    world.run("connected")
+    head = b'{"a":' * 100_000 + b'1,\n"seal": "'
+    digest = hashlib.sha256(head + b"0" * 64 + b'"\n}\n').hexdigest()
+    path = world.path("connected", "in") / "plant-main-000001.receipt.json"
+    path.write_bytes(head + digest.encode() + b'"\n}\n')
+    assert world.run("connected").quarantined == (path.name,)
+
+
 def test_every_site_must_have_confirmed(tmp_path: Path) -> None:
     world = World(tmp_path, connected='sites = ["north", "south"]', isolated='site = "north"')
     world.index.release("alpha", "1.0")

@@ -47,7 +47,7 @@ def check(receipts: tuple[Path, ...], public: Path) -> None:
     for path in receipts:
         try:
             fingerprint = verify(json.loads(path.read_bytes()), public)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise BundleError(f"{path} is not a receipt: {error}.") from error
         except BundleError as error:
             raise BundleError(f"{path}: {error}", hint=error.hint) from error

@@ -60,7 +60,7 @@ def show(name: str, as_json: bool) -> None:
     """Show the settings of NAME and where they come from."""
     with _home() as home:
         served = home.get(name)
-        held = sum(1 for _ in home.catalog.projects(name))
+        held = sum(1 for _ in home.stored_projects(home.holders(name)))
     table = _shown(served.table())
     if as_json:
         click.echo(json.dumps({"name": name, **table, "source": served.source, "projects": held}, indent=2))

@@ -5,7 +5,6 @@ Nothing is extracted to disk and nothing runs. Archives are read as streams with
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import sys
 import tarfile
@@ -128,9 +127,11 @@ def _top_level(stream: BinaryIO, filename: str, name: str) -> bytes | None:
     if filename.endswith((".tar.gz", ".tgz")):
         unpack = gzip.open
     elif filename.endswith(".tar.bz2"):
+        import bz2  # not every Python is built with it or with lzma, and few sdists need them
+
         unpack = bz2.open
     elif filename.endswith(".tar.xz"):
-        import lzma  # not every Python is built with it, and few sdists need it
+        import lzma
 
         unpack = lzma.open
     else:

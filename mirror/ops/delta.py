@@ -123,7 +123,7 @@ def _is_receipt(path: Path) -> bool:
         return False
     try:
         return "format" not in json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not JSON: {error}.") from error
 
 

@@ -62,7 +62,7 @@ class SealedReceipt:
             return cls(
                 str(document["sync"]), str(document["site"]), int(document["serial"]), Receipt.from_document(document)
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BundleError(f"Not a receipt of a sync: {error!r}.") from error
 
 

@@ -105,6 +105,8 @@ def _clock(answer: Response) -> Iterator[Finding]:
         there = parsedate_to_datetime(answer.headers["date"])
     except (KeyError, ValueError):
         return
+    if there.tzinfo is None:  # it said -0000, which is UTC of a place that is not told
+        there = there.replace(tzinfo=timezone.utc)
     off = abs(datetime.now(timezone.utc) - there)
     if off > CLOCK_TOLERANCE:
         text = f"This machine's clock and the server's differ by {off.total_seconds() / 60:.0f} minutes."
