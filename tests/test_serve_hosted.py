@@ -50,6 +50,23 @@ def stored(home: Home) -> list[str]:
     return sorted(path.name for path in (home.folder / "blobs").rglob("*") if path.is_file())
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no disk that is always full")
+def test_what_came_onto_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    blobs = FolderBlobs(tmp_path)
+
+    def write(chunk: bytes) -> None:
+        with blobs.incoming() as incoming:
+            incoming._stream.close()
+            incoming._stream = Path("/dev/full").open("wb")  # noqa: SIM115 - leaving closes it, as its own
+            incoming.write(chunk)
+            incoming.commit()
+
+    for size in (100, 1_000_000):  # kept back, or written at once
+        with pytest.raises(StorageError, match="is full"):
+            write(bytes(size))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_a_wheel_is_entered_with_what_it_says_itself(hosted: HostedRepository, tmp_path: Path) -> None:
     add(hosted, WHEEL, tmp_path, claims=Claims("some_project", "1.0.0", {"sha256": WHEEL.sha256}))
     assert list(hosted.projects()) == ["some-project"]

@@ -37,10 +37,10 @@ class Remote:
         self.server = server
         self.url = f"{server.url}/simple/"
 
-    def offer(self, project: str, *files: Built, sha256: str | None = None, size: bool = True) -> None:
+    def offer(self, project: str, *files: Built, sha256: str | None = None, size: bool = True, query: str = "") -> None:
         items = []
         for built in files:
-            url = self.server.add(f"/files/{built.filename}", built.data)
+            url = self.server.add(f"/files/{built.filename}", built.data) + query
             item: dict[str, object] = {
                 "filename": built.filename, "url": url, "hashes": {"sha256": sha256 or built.sha256},
             }  # fmt: skip
@@ -135,6 +135,11 @@ def test_metadata_do_not_need_the_file(remote: Remote, proxy: httpx.Client) -> N
         assert proxy.get(f"{path_of(WHEEL)}.metadata").content == WHEEL.metadata
     assert remote.downloads(WHEEL) == 0
     assert len(remote.server.seen(f"/files/{WHEEL.filename}.metadata")) == 1
+
+
+def test_metadata_of_a_file_whose_url_has_a_query(remote: Remote, proxy: httpx.Client) -> None:
+    remote.offer("lib", WHEEL, query="?signature=abc")
+    assert proxy.get(f"packages/lib/1.0/{WHEEL.filename}.metadata").content == WHEEL.metadata
 
 
 def test_many_clients_cause_one_download(remote: Remote, proxy: httpx.Client) -> None:

@@ -186,7 +186,8 @@ class Incoming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.close()
+        with contextlib.suppress(OSError):  # on a full disk it fails once more to write what it still holds
+            self._stream.close()
         self.path.unlink(missing_ok=True)
 
     def write(self, chunk: bytes | memoryview) -> None:

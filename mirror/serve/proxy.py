@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from packaging.utils import canonicalize_name
 
@@ -283,7 +283,8 @@ class ProxyRepository:
         key = f"{self.name} {offered.filename} {offered.hashes.strongest}"
         data = self._notes.note("metadata", key)
         if data is None:
-            url = f"{offered.url}.metadata"
+            parts = urlsplit(offered.url)
+            url = urlunsplit(parts._replace(path=f"{parts.path}.metadata"))
             answer = self._reach(lambda client: client.get(url, headers=self._via, limit=_METADATA_LIMIT))
             data = answer.body
             for algorithm, promised in offered.metadata:
