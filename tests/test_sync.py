@@ -69,6 +69,13 @@ def test_there_and_back(world: World) -> None:
     assert set(world.repository(["alpha", "beta"])) == {ALPHA, BETA, BETA_2}
 
 
+def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
+    world = World(tmp_path / "plant [1]")
+    world.want("alpha\n")
+    world.index.release("alpha", "1.0")
+    assert world.run("connected").bundle == "plant-000001"
+
+
 def test_nothing_new_writes_nothing(world: World) -> None:
     world.run("connected")
     outcome = world.run("connected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -135,6 +136,10 @@ def _read(key: str, table: Any, folder: Path, home: str, place: str) -> SyncSett
     def located(text: str) -> str:
         return str(folder / expand_user(text, home))
 
+    def pattern(text: str) -> str:
+        path = expand_user(text, home)
+        return str(path if path.is_absolute() else Path(glob.escape(str(folder))) / path)
+
     inbox = fields.text("inbox")
     return SyncSettings(
         name=key,
@@ -142,8 +147,8 @@ def _read(key: str, table: Any, folder: Path, home: str, place: str) -> SyncSett
         outbox=Path(located(fields.text("outbox"))),
         inbox=Path(located(inbox)) if inbox else None,
         source=place,
-        requirements=tuple(map(located, fields.texts("requirements"))),
-        constraints=tuple(map(located, fields.texts("constraints"))),
+        requirements=tuple(map(pattern, fields.texts("requirements"))),
+        constraints=tuple(map(pattern, fields.texts("constraints"))),
         targets=fields.texts("targets"),
         sites=sites,
         repo=fields.text("repo"),
@@ -158,7 +163,7 @@ def _read(key: str, table: Any, folder: Path, home: str, place: str) -> SyncSett
         packing=Packing(
             extras=fields.texts("extras"),
             groups=fields.texts("groups"),
-            include=tuple(map(located, fields.texts("include"))),
+            include=tuple(map(pattern, fields.texts("include"))),
             allow_build=fields.texts("allow-build"),
             build_wheels=fields.texts("build-wheels"),
             pre_for=fields.texts("pre-for"),
