@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -72,6 +73,21 @@ def test_requirements_that_ask_for_nothing_are_told(desk: Desk) -> None:
     ran = desk.pack("# app\n")
     assert ran.pins == {}
     assert "warning: The requirements ask for nothing" in ran.err
+
+
+@pytest.mark.parametrize("python", [">=3.6.*", ">=2.7, !=3.0.*, >=3.4.*", "three"])
+def test_a_requires_python_that_can_not_be_read_excludes_nobody(desk: Desk, python: str) -> None:
+    """Neither on the page nor in the wheel, as for pip: there are many of the first kind."""
+    desk.at.publish(make_wheel("app", requires_python=python), python=python)
+    assert desk.pack("app").pins == {"app": "1.0"}
+    with BundleReader(desk.bundle) as reader:
+        reader.verify()
+        assert [file.requires_python for file in reader.manifest.files] == [python]
+        unpack(reader, desk.folder / "wheels")
+    install = [sys.executable, "-m", "pip", "install", "--no-compile", "--target", "site", "--only-binary", ":all:"]
+    lock = f"wheels/locks/{LINUX[1]}.txt"
+    subprocess.run([*install, "--python-version", "3.12", "-r", lock], check=True, capture_output=True)
+    assert (desk.folder / "site" / "app.py").is_file()
 
 
 # Several indexes

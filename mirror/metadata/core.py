@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import lru_cache, partial
 
 from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidName, NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -28,7 +29,9 @@ _RELIED_ON = frozenset({"requires-dist", "requires-python", "provides-extra"})
 def parse(raw: bytes, *, filename: str) -> Metadata:
     """Read the fields that a resolver needs; *filename* is for messages.
 
-    A missing or malformed field is a MetadataError that names it. ``version`` comes out normalised (PEP 440).
+    A missing or malformed field is a MetadataError that names it, except that Requires-Python is what it is: as for
+    pip, one that can't be read (``>=3.6.*``, of which there are many) excludes nobody. ``version`` comes out normalised
+    (PEP 440).
     """
     fields = _headers(raw)
     name, version = _single(fields, "name", filename), _single(fields, "version", filename)
@@ -38,7 +41,7 @@ def parse(raw: bytes, *, filename: str) -> Metadata:
             name=canonicalize_name(name, validate=True),
             version=str(Version(version)),
             requires_dist=tuple(map(_requirement, fields.get("requires-dist", ()))),
-            requires_python=_specifier(requires_python) if requires_python else None,
+            requires_python=sys.intern(requires_python) if requires_python else None,
             provides_extra=_extras(tuple(fields.get("provides-extra", ()))),
             text=partial(bytes, raw),
         )
@@ -46,8 +49,6 @@ def parse(raw: bytes, *, filename: str) -> Metadata:
         raise _malformed(filename, "Name", name) from None
     except InvalidVersion:
         raise _malformed(filename, "Version", version) from None
-    except InvalidSpecifier:
-        raise _malformed(filename, "Requires-Python", requires_python) from None
     except InvalidRequirement as error:
         reason = str(error).partition("\n")[0]
         broken = next(text for text in fields["requires-dist"] if not _is_requirement(text))
@@ -148,12 +149,6 @@ def _specifiers(text: str) -> SpecifierSet:
 @lru_cache(maxsize=4096)
 def _asked(extras: frozenset[str]) -> set[str]:
     return set(extras)
-
-
-@lru_cache(maxsize=4096)
-def _specifier(text: str) -> str:
-    SpecifierSet(text)
-    return text
 
 
 @lru_cache(maxsize=4096)
