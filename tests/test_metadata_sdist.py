@@ -138,6 +138,15 @@ def test_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     header.type, header.size = tarfile.XHDTYPE, 2**40
     with pytest.raises(MetadataError, match="limit"):
         read(gzip.compress(header.tobuf(tarfile.GNU_FORMAT)))
+    extended = tarfile.TarInfo("foo-1.0/x")
+    extended.type, extended.size = tarfile.XHDTYPE, METADATA_LIMIT + 1
+    hidden = gzip.compress(
+        gzip.decompress(tarred(("foo-1.0/PKG-INFO", b"x")))[:1024]  # its header and content, not the end of the archive
+        + extended.tobuf(tarfile.GNU_FORMAT)
+        + bytes(METADATA_LIMIT + tarfile.BLOCKSIZE)
+    )
+    with pytest.raises(MetadataError, match="limit"):
+        check_unpacks(io.BytesIO(hidden), "foo-1.0.tar.gz")
     monkeypatch.setattr(sdist, "_SCAN_LIMIT", 1_000_000)
     with pytest.raises(MetadataError, match="unpacks to more"):
         read(tarred(("foo-1.0/x", b"\0" * 2_000_000), ("foo-1.0/PKG-INFO", b"x")))

@@ -10,7 +10,8 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
@@ -123,6 +124,20 @@ def _top_level(stream: BinaryIO, filename: str, name: str) -> bytes | None:
     if filename.endswith(".zip"):
         suffix = b"/" + name.encode("ascii")
         return zip_member(stream, filename, lambda path: path.endswith(suffix) and path.count(b"/") == 1)
+    try:
+        with forward_tar(stream, filename, _SCAN_LIMIT) as archive:
+            return _find(archive, filename, name)
+    except damages() as error:
+        raise MetadataError(f"{filename} is not a sound archive: {error}.") from error
+
+
+@contextmanager
+def forward_tar(stream: BinaryIO, filename: str, limit: int) -> Iterator[ForwardTar]:
+    """Open the tar file *stream*, compressed as *filename* says, to be read once and in bounded memory.
+
+    A MetadataError where that is no sdist's name, or, while it is read, where it unpacks to more than *limit* bytes.
+    Damage is one of :func:`damages`.
+    """
     unpack: Callable[[BinaryIO], Any]
     if filename.endswith((".tar.gz", ".tgz")):
         unpack = gzip.open
@@ -136,19 +151,40 @@ def _top_level(stream: BinaryIO, filename: str, name: str) -> bytes | None:
         unpack = lzma.open
     else:
         raise MetadataError(f"{filename!r} is not the name of an sdist (PEP 625).")
-    try:
-        with unpack(stream) as unpacked, tarfile.open(fileobj=_Forward(unpacked, filename), mode="r:") as archive:  # type: ignore[call-overload]
-            return _find(archive, filename, name)
-    except damages() as error:
-        raise MetadataError(f"{filename} is not a sound archive: {error}.") from error
+    with unpack(stream) as unpacked:
+        forward = _Forward(unpacked, filename, limit)
+        with tarfile.open(fileobj=forward, mode="r:") as archive:  # type: ignore[call-overload]
+            yield ForwardTar(archive, forward)
 
 
-def _find(archive: tarfile.TarFile, filename: str, name: str) -> bytes | None:
-    for _ in range(_MEMBER_LIMIT):
-        member = archive.next()
-        if member is None:
-            return None
-        archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member it saw; a hostile archive has millions
+class ForwardTar:
+    """The members of a tar file, one after the other."""
+
+    def __init__(self, archive: tarfile.TarFile, stream: _Forward) -> None:
+        self._archive = archive
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[tarfile.TarInfo]:
+        while True:
+            self._stream.begin()
+            member = self._archive.next()
+            if member is None:
+                return
+            # tarfile keeps every member that it saw; a hostile archive has millions.
+            self._archive.members.clear()  # type: ignore[attr-defined]
+            yield member
+
+    def content(self, member: tarfile.TarInfo) -> bytes | None:
+        """What is in *member*, the last that came; None where it has no content."""
+        self._stream.begin()
+        content = self._archive.extractfile(member)
+        return content.read() if content is not None else None
+
+
+def _find(archive: ForwardTar, filename: str, name: str) -> bytes | None:
+    for number, member in enumerate(archive):
+        if number == _MEMBER_LIMIT:
+            raise MetadataError(f"{filename} has more than {_MEMBER_LIMIT} members before its {name}.")
         folder, slash, rest = member.name.removeprefix("./").partition("/")
         if not slash or not folder or rest != name:
             continue
@@ -156,9 +192,8 @@ def _find(archive: tarfile.TarFile, filename: str, name: str) -> bytes | None:
             raise MetadataError(f"{filename}: {member.name!r} is not a plain file.")
         if member.size > METADATA_LIMIT:
             raise MetadataError(f"{filename}: {member.name!r} has {member.size} bytes; {METADATA_LIMIT} is the limit.")
-        content = archive.extractfile(member)
-        return content.read() if content is not None else None
-    raise MetadataError(f"{filename} has more than {_MEMBER_LIMIT} members before its {name}.")
+        return archive.content(member)
+    return None
 
 
 class _Readable(Protocol):
@@ -168,10 +203,16 @@ class _Readable(Protocol):
 class _Forward:
     """A stream that tarfile reads forward only, and that refuses what only an attack would ask for."""
 
-    def __init__(self, stream: _Readable, filename: str) -> None:
+    def __init__(self, stream: _Readable, filename: str, limit: int) -> None:
         self._stream = stream
         self._filename = filename
+        self._limit = limit
         self._position = 0
+        self._asked = 0
+
+    def begin(self) -> None:
+        """What is read from here on belongs to another member."""
+        self._asked = 0
 
     def tell(self) -> int:
         return self._position
@@ -180,15 +221,23 @@ class _Forward:
         if position < self._position:
             raise tarfile.ReadError("its members overlap")
         while self._position < position:
-            if not self.read(min(position - self._position, _BLOCK)):
+            if not self._read(min(position - self._position, _BLOCK)):
                 break
         return self._position
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= METADATA_LIMIT:
-            raise MetadataError(f"{self._filename}: a header claims {size} bytes; {METADATA_LIMIT} is the limit.")
+        # Newer tarfiles read a long header in pieces, and keep them all.
+        self._asked += size
+        if size < 0 or self._asked > METADATA_LIMIT:
+            raise MetadataError(
+                f"{self._filename}: the header of a member claims {self._asked} bytes or more; "
+                f"{METADATA_LIMIT} is the limit."
+            )
+        return self._read(size)
+
+    def _read(self, size: int) -> bytes:
         data = self._stream.read(size)
         self._position += len(data)
-        if self._position > _SCAN_LIMIT:
-            raise MetadataError(f"{self._filename} unpacks to more than {_SCAN_LIMIT} bytes.")
+        if self._position > self._limit:
+            raise MetadataError(f"{self._filename} unpacks to more than {self._limit} bytes.")
         return data

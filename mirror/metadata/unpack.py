@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
 import zipfile
 from collections.abc import Iterator
 from itertools import accumulate
@@ -10,6 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
 from mirror.errors import MetadataError
+from mirror.metadata.sdist import damages, forward_tar
 
 #: Members and unpacked bytes, at most: far beyond what any published sdist has.
 _MEMBER_LIMIT = 500_000
@@ -32,8 +32,7 @@ def check_unpacks(stream: BinaryIO, filename: str) -> None:
                 raise MetadataError(f"{filename}: {path[:200]!r} lies outside of its folder.")
             if leads_to is not None and _leaves(leads_to):
                 raise MetadataError(f"{filename}: the link {path[:200]!r} leads outside of its folder.")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, TypeError) as error:
-        # TypeError is what tarfile makes of a gzip header that ends early.
+    except damages() as error:
         raise MetadataError(f"{filename} is not a sound archive: {error}.") from error
 
 
@@ -44,9 +43,8 @@ def _members(stream: BinaryIO, filename: str) -> Iterator[tuple[str, str | None,
             for entry in archive.infolist():
                 yield entry.filename, None, entry.file_size
         return
-    with tarfile.open(fileobj=stream, mode="r|*") as archive:
-        while (member := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member it saw
+    with forward_tar(stream, filename, _SIZE_LIMIT) as archive:
+        for member in archive:
             if not (member.isreg() or member.isdir() or member.islnk() or member.issym()):
                 raise MetadataError(f"{filename}: {member.name[:200]!r} is a device or a pipe.")
             leads_to = member.linkname if member.islnk() else None
