@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,7 +58,8 @@ def test_a_path_that_can_not_be_looked_at(desk: Desk) -> None:
         assert "Traceback" not in ran.err
     assert desk.pack("app").code == 0
     ran = airgap("unpack", desk.bundle, "x" * 300)
-    assert (ran.code, ran.err.splitlines()[-1]) == (8, f"error: {'x' * 300}: File name too long.")
+    assert ran.code == 8
+    assert re.fullmatch(r"error: .*x{300}.*: File name too long\.", ran.err.splitlines()[-1])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="quotes otherwise")

@@ -63,6 +63,14 @@ def test_installers_at_hand_install_every_target_that_they_can_act_for(tmp_path:
     assert found[unknown.name, "uv"].outcome == "unchecked"
 
 
+@pytest.mark.parametrize(("glibc", "outcome"), [(17, "installs"), (99, "unchecked")])
+def test_a_glibc_that_uv_does_not_know_is_taken_for_an_older_one(tmp_path: Path, glibc: int, outcome: str) -> None:
+    target = make_target("3.11", ["manylinux_2_99_x86_64"])
+    links = wheelhouse(tmp_path / "links", [make_wheel("alpha", tag=f"py3-none-manylinux_2_{glibc}_x86_64")])
+    pack(wanted("alpha", find_links=links), (target,), tmp_path / "b.tar.zst", config(tmp_path))
+    assert by_installer(checked(tmp_path / "b.tar.zst"))[target.name, "uv"].outcome == outcome
+
+
 def test_a_hole_is_found_by_each_installer_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = incomplete(tmp_path)
     with pytest.raises(IncompleteError, match="beta") as caught:

@@ -303,4 +303,4 @@ def test_a_full_disk_is_a_storage_error(tmp_path: Path) -> None:
         incoming._stream.close()
         incoming._stream = Path("/dev/full").open("wb")  # noqa: SIM115 - closed by incoming
         with pytest.raises(StorageError, match="full"):
-            incoming.write(bytes(100_000))
+            incoming.write(bytes(1_000_000))  # more than any Python buffers

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -213,16 +213,22 @@ class _Trial:
         if _threads(self._target.tags):
             return self._said("uv", "unchecked", "uv can't act for a free-threaded Python that is not here")
         name, release = platform
+        done = self._run_uv(uv, name, release)
+        if done.returncode == _USAGE and "--python-platform" in done.stdout:
+            older = _older_glibc(name, done.stdout, [file.filename for file in self._files])
+            if older is None:
+                return self._said("uv", "unchecked", f"this uv knows no platform {name}")
+            done = self._run_uv(uv, older, release)
+        return self._judged("uv", done)
+
+    def _run_uv(self, uv: str, platform: str, release: str) -> subprocess.CompletedProcess[str]:
         with tempfile.TemporaryDirectory(prefix="airgap-") as site:
             options = ["--no-config", "--offline", "--cache-dir", str(Path(site) / "cache"), "--dry-run"]
             options += ["--only-binary", ":all:"]
             options += ["--python", sys.executable, "--target", str(Path(site) / "site")]
-            options += ["--python-version", self._target.markers["python_full_version"], "--python-platform", name]
+            options += ["--python-version", self._target.markers["python_full_version"], "--python-platform", platform]
             command = [uv, "pip", "install", *options, "-r", str(self._lock)]
-            done = self._run(command, {"MACOSX_DEPLOYMENT_TARGET": release} if release else {})
-        if done.returncode == _USAGE and "--python-platform" in done.stdout:
-            return self._said("uv", "unchecked", f"this uv knows no platform {name}")
-        return self._judged("uv", done)
+            return self._run(command, {"MACOSX_DEPLOYMENT_TARGET": release} if release else {})
 
     def _run(self, command: Sequence[str], more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         try:
@@ -270,3 +276,19 @@ def _uv_platform(target: BundledTarget) -> tuple[str, str] | None:
         if re.match(rf"musllinux_1_\d+_{re.escape(machine)}\Z", name):
             return f"{machine}-unknown-linux-musl", ""
     return None
+
+
+def _older_glibc(platform: str, known: str, filenames: Iterable[str]) -> str | None:
+    """The next older platform of those that uv says it knows, where none of the wheels needs a newer glibc than that.
+
+    >>> _older_glibc("x86_64-manylinux_2_43", "x86_64-manylinux_2_28, x86_64-manylinux_2_40", ["a-1-py3-none-any.whl"])
+    'x86_64-manylinux_2_40'
+    """
+    machine, _, release = platform.partition("-manylinux_2_")
+    names = re.findall(rf"\b{re.escape(machine)}-manylinux_2_(\d+)\b", known)
+    older = max((int(name) for name in names if release and int(name) < int(release)), default=0)
+    for filename in filenames:
+        needed = re.findall(r"manylinux_2_(\d+)_", filename)
+        if needed and min(map(int, needed)) > older:
+            return None
+    return f"{machine}-manylinux_2_{older}" if older else None
