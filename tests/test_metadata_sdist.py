@@ -137,7 +137,7 @@ def test_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     header = tarfile.TarInfo("foo-1.0/x")
     header.type, header.size = tarfile.XHDTYPE, 2**40
     with pytest.raises(MetadataError, match="limit"):
-        read(gzip.compress(header.tobuf(tarfile.GNU_FORMAT)))
+        read(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(METADATA_LIMIT + tarfile.BLOCKSIZE)))
     extended = tarfile.TarInfo("foo-1.0/x")
     extended.type, extended.size = tarfile.XHDTYPE, METADATA_LIMIT + 1
     hidden = gzip.compress(
