@@ -92,6 +92,19 @@ def test_a_requires_python_that_can_not_be_read_excludes_nobody(desk: Desk, pyth
     assert (desk.folder / "site" / "app.py").is_file()
 
 
+def test_what_only_a_wheel_says_of_its_python_counts(desk: Desk) -> None:
+    """Few folders and not all indexes say it on their pages; pip looks into the wheel, and refuses to install it."""
+    desk.at.publish(make_wheel("app", "1.0", requires_python=">=3.8"))
+    desk.at.publish(make_wheel("app", "2.0", requires_python=">=3.13"))
+    assert desk.pack("app").pins == {"app": "1.0"}
+    ran = desk.pack("app==2.0")
+    assert ran.code == 3
+    assert "app-2.0-py3-none-any.whl: requires Python >=3.13" in ran.err
+    assert desk.pack("app", targets=("--target", "cp313-manylinux_2_28_x86_64")).pins == {"app": "2.0"}
+    both = desk.pack("app", targets=(*LINUX, "--target", "cp313-manylinux_2_28_x86_64")).document
+    assert {version for target in both["targets"].values() for version in target["pins"].values()} == {"1.0"}
+
+
 # Several indexes
 
 

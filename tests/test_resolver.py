@@ -66,7 +66,7 @@ class World:
             split.project,
             version,
             tuple(Requirement(text) for text in release.get("requires", ())),
-            release.get("python"),
+            release.get("inside", release.get("python")),
             frozenset(canonicalize_name(extra) for extra in release.get("extras", ())),
         )
         if "broken" in release:

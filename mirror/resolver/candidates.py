@@ -14,7 +14,7 @@ from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from mirror.errors import AirgapError, MetadataError
-from mirror.models import WEAK_DIGESTS, File, FormatControl, Pin, ProjectStatus, Selection, Target
+from mirror.models import WEAK_DIGESTS, File, FormatControl, Metadata, Pin, ProjectStatus, Selection, Target
 from mirror.resolver.needs import Candidate, Need
 from mirror.resolver.protocols import MetadataSource
 from mirror.resolver.releases import Catalog, Listed, Release
@@ -143,6 +143,8 @@ class Finder:
         self.unreadable: dict[NormalizedName, dict[Version, MetadataError]] = {}
         #: Releases that would have been candidates, were the metadata of their wheel sound.
         self.unsound: dict[NormalizedName, dict[Version, MetadataError]] = {}
+        #: Releases that would have been candidates, were they for the target's Python: their page does not say.
+        self.unfit: dict[NormalizedName, dict[Version, MetadataError]] = {}
         self._catalog = catalog
         self._metadata = metadata
         self._ranks = Ranks(target)
@@ -203,6 +205,18 @@ class Finder:
     def welcomes_pre(self, project: NormalizedName) -> bool:
         """Whether pre-releases of *project* are as good as others, whatever the requirements say."""
         return self.rules.pre or project in self.rules.selection.pre
+
+    def fits_python(self, candidate: Candidate, metadata: Metadata) -> bool:
+        """Whether *candidate* takes the target's Python, as its *metadata* say: installers ask them too.
+
+        Many indexes say nothing of it on their pages, folders of files never do, and some may lie.
+        """
+        asked, file = metadata.requires_python, candidate.file
+        if not asked or asked == file.requires_python or _python_fits(asked, self.target.python):
+            return True
+        told = MetadataError(f"{file.filename}: requires Python {asked}")
+        self.unfit.setdefault(candidate.project, {})[candidate.version] = told
+        return False
 
     def _readable(self, project: NormalizedName, version: Version, sdist: File) -> bool:
         try:
@@ -288,7 +302,8 @@ class Finder:
 
     def fault(self, project: NormalizedName, version: Version) -> MetadataError | None:
         """What is wrong with the metadata of *version*, as far as it was looked at."""
-        return self.unsound.get(project, {}).get(version) or self.unreadable.get(project, {}).get(version)
+        known = (self.unsound, self.unfit, self.unreadable)
+        return next((faults[project][version] for faults in known if version in faults.get(project, ())), None)
 
     def further(self, pin: Pin) -> Iterator[File]:
         """Yield the other files of the release of *pin* that the selection wants: the target's wheels, the sdist.

@@ -98,7 +98,7 @@ def _itself(candidate: Candidate) -> Need:
 
 
 def unsatisfiable(candidate: Candidate) -> Need:
-    """What *candidate* needs whose metadata is unsound."""
+    """What *candidate* needs whose metadata is unsound, or not for the target's Python."""
     return Need(candidate.project, None, _ANY, candidate.project, parent=candidate, broken=True)
 
 

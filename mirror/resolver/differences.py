@@ -93,7 +93,10 @@ def _obstacle(outcome: Outcome, project: NormalizedName, version: Version) -> st
         return "only its sdist fits"
     try:
         metadata = outcome.metadata.read(usable)
-        wanted = dependencies(Candidate(project, None, version, usable), metadata, outcome.markers)
+        candidate = Candidate(project, None, version, usable)
+        if not outcome.finder.fits_python(candidate, metadata):
+            return f"requires Python {metadata.requires_python}"
+        wanted = dependencies(candidate, metadata, outcome.markers)
     except AirgapError as error:
         return str(error)
     for need in wanted:

@@ -30,7 +30,8 @@ class Need:
     """One requirement on one project (or on one extra of it): what it calls the project, and who asks.
 
     That is ``parent``, or the user's ``line`` where there is none. ``exact`` is the version that an extra demands of
-    its own project. A ``broken`` need is what a candidate has whose metadata is unsound: nothing satisfies it.
+    its own project. A ``broken`` need is what a candidate has whose metadata is unsound, or not for the
+    target's Python: nothing satisfies it.
     """
 
     project: NormalizedName

@@ -114,7 +114,8 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
             base: Key = (project, None)
             needs += tuple(requirements.get(base, ()))
             refused.update(candidate.version for candidate in incompatibilities.get(base, ()))
-        self._needs[project] = needs
+        if not any(need.broken for need in needs):  # nobody has to read ahead for those
+            self._needs[project] = needs
         self._seen.setdefault(identifier, len(self._seen))
         return Matches(self._finder, identifier, needs, frozenset(refused) if refused else _NONE)
 
@@ -125,7 +126,11 @@ class Provider(AbstractProvider[Need, Candidate, Key]):
         known = self._dependencies.get(candidate)
         if known is None:
             try:
-                known = dependencies(candidate, self._metadata.read(candidate.file), self._markers)
+                metadata = self._metadata.read(candidate.file)
+                if self._finder.fits_python(candidate, metadata):
+                    known = dependencies(candidate, metadata, self._markers)
+                else:
+                    known = [unsatisfiable(candidate)]
             except MetadataError as error:
                 # As for pip and uv, the next older one may do.
                 self._finder.unsound.setdefault(candidate.project, {})[candidate.version] = error

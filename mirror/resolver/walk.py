@@ -35,7 +35,10 @@ def solves(
         met.add((need.project, need.extra))
         try:
             candidate = Candidate(need.project, need.extra, Version(pin.version), pin.file)
-            todo.extend(dependencies(candidate, metadata.read(pin.file), markers))
+            read = metadata.read(pin.file)
+            if not finder.fits_python(candidate, read):
+                return False
+            todo.extend(dependencies(candidate, read, markers))
         except MetadataError:
             return False
     return all(
