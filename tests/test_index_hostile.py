@@ -82,9 +82,25 @@ def test_junk_on_a_page_does_not_hide_what_is_good(desk: Desk) -> None:
     assert desk.pack("app").pins == {"app": "1.0"}
 
 
+def test_texts_that_are_no_unicode(desk: Desk) -> None:
+    """JSON can spell half of a character; no document in the bundle could."""
+    built = make_wheel("app")
+    desk.at.server.add("/f/app.whl", built.data)
+    entry = f'"filename": "{built.filename}", "url": "/f/app.whl", "hashes": {{"sha256": "{built.sha256}"}}'
+    odd = '"yanked": "a\\ud800", "requires-python": "\\udc00", "upload-time": "\\ud800"'
+    status = '"project-status": {"status": "deprecated", "reason": "\\ud800"}'
+    body = f'{{"meta": {{"api-version": "1.4"}}, "files": [{{{entry}, {odd}}}], {status}}}'
+    desk.at.server.add("/simple/app/", body.encode(), content_type=JSON_TYPE)
+    assert desk.pack("app==1.0").pins == {"app": "1.0"}
+    with BundleReader(desk.bundle) as reader:
+        reader.verify()
+        assert [file.yanked for file in reader.manifest.files] == ["a?"]
+
+
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
+        ('"url": "/f/x\\ud800", "hashes": {"sha256": "%s"}' % ("0" * 64), "surrogates not allowed"),
         ('"url": "/f/x", "hashes": {"sha256": "beef"}', "'beef' is not a sha256 digest"),
         ('"url": "javascript:1", "hashes": {}', "has a link that is neither http nor https"),
     ],

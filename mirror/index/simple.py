@@ -410,13 +410,14 @@ def _read_item(text: str) -> _Link:
     metadata = next(
         (item[key] for key in ("core-metadata", "data-dist-info-metadata", "dist-info-metadata") if key in item), None
     )
-    size, yanked = item.get("size"), item.get("yanked")
+    size, yanked, url = item.get("size"), item.get("yanked"), item["url"].strip().partition("#")[0]
+    url.encode()  # a ValueError where no request could spell it
     return _Link(
-        url=item["url"].strip().partition("#")[0],
+        url=url,
         hashes=_json_hashes(item.get("hashes")) or Hashes(),
         size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
         requires_python=_shared(_text(item.get("requires-python"))),
-        yanked=(yanked if isinstance(yanked, str) else "") if yanked else None,
+        yanked=(_sound(yanked) if isinstance(yanked, str) else "") if yanked else None,
         upload_time=_text(item.get("upload-time")),
         metadata=Hashes() if metadata is True else _json_hashes(metadata),
     )
@@ -434,7 +435,12 @@ def _shared(text: str | None) -> str | None:
 
 
 def _text(value: object) -> str | None:
-    return value.strip() or None if isinstance(value, str) else None
+    return _sound(value).strip() or None if isinstance(value, str) else None
+
+
+def _sound(text: str) -> str:
+    """*text* without lone surrogates, which JSON can spell and UTF-8 can't."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 # --- Rendering --------------------------------------------------------------------------------------------------------
