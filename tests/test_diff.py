@@ -60,6 +60,15 @@ def test_a_delta_differs_by_what_it_names_not_by_what_it_carries(store: Store) -
     assert not diff(prepared.manifest, as_delta(prepared, since(prepared.manifest)).manifest)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="closes no streams by a shell")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(tmp_path: Path, store: Store, closed: str) -> None:
+    write_bundle(tmp_path / "b", make_content(store, [Wanted(BETA)]), store)
+    airgap = f"{sys.executable} -m mirror push {tmp_path / 'b'} --repo {(tmp_path / 'index').as_uri()} --json --yes"
+    assert subprocess.run(f"{airgap} {closed}", check=False, shell=True).returncode == 0  # noqa: S602 - to close them
+    assert (tmp_path / "index" / "packages" / BETA.filename).is_file()
+
+
 def test_an_arrow_is_no_obstacle_where_the_code_page_has_none(tmp_path: Path, store: Store) -> None:
     """Into a file or a pipe, Python writes the code page of Windows."""
     for name, wanted in (("old", BETA), ("new", BETA_2)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import io
+import os
 import sys
 
 import click
@@ -66,6 +67,9 @@ def main() -> None:
     """Run the command line and exit with a documented code; see :mod:`mirror.errors`."""
     # Modules and plans stay to the end: looking through them for garbage every 700 objects takes a twentieth of a run.
     gc.set_threshold(50_000)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # whoever started this closed it
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - to the end
     if isinstance(sys.stdout, io.TextIOWrapper):  # into a file or pipe, Windows writes what its code page has
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
