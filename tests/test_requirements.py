@@ -390,6 +390,15 @@ def test_encodings(read: Read, data: bytes) -> None:
     assert str(read(text).requirements[-1].requirement) == "grun==1"
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names of files are Unicode there")
+def test_a_file_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfcn.txt")
+    Path(path).write_text("foo")
+    found = read_requirements([path], environ={})
+    assert [name for name, _ in found.sources] == ["gr\ufffdn.txt"]
+    assert found.requirements[0].origin == "gr\ufffdn.txt:1"
+
+
 @pytest.mark.parametrize("text", ["foo=1.0", "foo[bar] = 1.0", "foo-bar =2 ; python_version > '3'"])
 def test_one_equals_sign_is_no_pin(read: Read, text: str) -> None:
     with pytest.raises(RequirementsError, match="not a requirement") as caught:

@@ -218,8 +218,8 @@ class _Reader:
 
 
 def unique_name(path: str, taken: Collection[str]) -> str:
-    """Return the file's name without folders; the second of the same name gets a number."""
-    plain = Path(path)
+    """Return the file's name without folders, as UTF-8 has it; the second of the same name gets a number."""
+    plain = Path(os.fsencode(path).decode("utf-8", "replace"))
     stem, suffix = (_UNSAFE.sub("_", part) for part in (plain.stem, plain.suffix))
     candidates = itertools.chain([f"{stem}{suffix}"], (f"{stem}-{number}{suffix}" for number in itertools.count(2)))
     return next(name for name in candidates if name.lower() not in {known.lower() for known in taken})
