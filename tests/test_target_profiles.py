@@ -48,6 +48,13 @@ file = "machines/db.json"
 """
 
 
+@pytest.mark.parametrize("pair", [("a.b", "a_b"), ("web", "Web")])
+def test_names_that_are_one_name_of_a_file(tmp_path: Path, pair: tuple[str, str]) -> None:
+    toml = "".join(f'[targets."{name}"]\npython = "3.12"\nplatform = "linux"\n' for name in pair)
+    with pytest.raises(UsageError, match=rf"{pair[0]} and {pair[1]} have names that are too much alike"):
+        chosen(tmp_path, toml, names=pair)
+
+
 def test_profiles(tmp_path: Path) -> None:
     (tmp_path / "machines").mkdir()
     (tmp_path / "machines" / "db.json").write_text(json.dumps(description()), encoding="utf-16")

@@ -28,14 +28,22 @@ def machines(
 
     A name is ``this``, a profile of airgap.toml, or what :func:`~mirror.targets.named_target` reads. *files* are what
     ``mirror/describe_target.py`` printed. *pythons* times *platforms* are taken as pip takes them. Raises a UsageError
-    for what can't be understood, and where two different machines have the same name.
+    for what can't be understood, and where two different machines have the same name, or names of which a bundle can't
+    tell the files.
     """
     found: dict[str, Target] = {}
+    stems: dict[str, str] = {}  # of files, for people whose systems know no case; a lock's name has no dots
     for target in _machines(config, names, files, pythons, platforms, implementation, abis):
         if found.setdefault(target.name, target) != target:
             raise UsageError(
                 f"Two different targets are called {target.name}.",
                 hint="Give one of them a name of its own, as [targets.NAME] in airgap.toml.",
+            )
+        alike = stems.setdefault(target.name.replace(".", "_").lower(), target.name)
+        if alike != target.name:
+            raise UsageError(
+                f"The targets {alike} and {target.name} have names that are too much alike for files.",
+                hint="Give one of them another name, as [targets.NAME] in airgap.toml.",
             )
     return tuple(found.values())
 
