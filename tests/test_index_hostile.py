@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import signal
+import subprocess
+import sys
 import tarfile
+import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
+import mirror
 from mirror.bundle import BundleReader
 from mirror.index.simple import JSON_TYPE
 from mirror.models import Hashes
-from tests.http_support import Reply
-from tests.index_support import Desk, Ran, Warehouse, warehouse
+from tests.http_support import Hold, Reply
+from tests.index_support import LINUX, Desk, Ran, Warehouse, warehouse
 from tests.wheelhouse import Built, core_metadata, make_sdist, make_wheel
 
 
@@ -38,6 +45,29 @@ def refused(desk: Desk, ran: Ran, code: int, *words: str) -> None:
         assert text in ran.err
     assert "Traceback" not in ran.err
     assert not [path.name for path in desk.folder.iterdir() if "bundle" in path.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends Ctrl-C otherwise")
+def test_ctrl_c_while_an_index_does_not_answer(desk: Desk) -> None:
+    """Nor does it end by itself, for ten minutes."""
+    gate, names = threading.Event(), ("one", "two", "three", "four")
+    for name in names:
+        desk.at.server.script(f"/simple/{name}/", Hold(0, gate))
+        desk.at.publish(make_wheel(name))
+    Path("requirements.txt").write_text("\n".join(names))
+    options = ["--index-url", desk.at.url(), "--timeout", "600", *LINUX, "-o", str(desk.bundle)]
+    command = [sys.executable, "-m", "mirror", "pack", "requirements.txt", *options]
+    environment = {**os.environ, "PYTHONPATH": str(Path(mirror.__file__).parent.parent)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        try:
+            while len(desk.at.server.requests) < len(names) and run.poll() is None:
+                time.sleep(0.02)
+            run.send_signal(signal.SIGINT)
+            _, told = run.communicate(timeout=60)
+        finally:
+            gate.set()
+            run.kill()
+    assert (run.returncode, told.splitlines()[-1]) == (130, "Interrupted. Run the same command again to go on.")
 
 
 # Index pages

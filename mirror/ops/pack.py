@@ -146,7 +146,11 @@ class _Job:
                 self._at.fetcher.start(file)
 
         with Resolution(self._wanted, self._index, self.builds, pinned=pinned, report=self._report) as resolution:
-            return resolution.plan(targets)
+            try:
+                return resolution.plan(targets)
+            except BaseException:
+                self._at.client.close()  # what is being read ahead need not be tried again and again
+                raise
 
     def prove(self, plan: Plan, built: Mapping[str, Mapping[str, str]], fetched: Mapping[str, Fetched]) -> Prepared:
         """Hold the files against what was promised, prove that every target installs from them, and describe them."""

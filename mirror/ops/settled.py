@@ -145,7 +145,12 @@ def _all_true(client: Client, urls: dict[str, str], asked: Sequence[Asked], fres
             return False
         took = time.monotonic() - began
     with ThreadPoolExecutor(_NEAR if took < _NEAR_ANSWER else _FAR, "ask") as pool:
-        return all(pool.map(true, asked[2:]))
+        try:
+            return all(pool.map(true, asked[2:]))
+        except BaseException:  # Ctrl-C: nobody waits for what is tried again and again
+            changed.set()
+            client.close()
+            raise
 
 
 def key_of(wanted: RequirementSet, targets: tuple[Target, ...], config: Config) -> str | None:

@@ -59,6 +59,8 @@ class Prefetcher:
             self._closed = True
         for _ in self._threads:
             self._tasks.put(None)
+        if kind is not None and not issubclass(kind, Exception):
+            return  # Ctrl-C: an index that does not answer keeps nobody waiting
         for thread in self._threads:
             thread.join()
 
@@ -107,7 +109,7 @@ class Prefetcher:
                 return
             self._tasks.put(task)
             if len(self._threads) < self._workers:
-                thread = Thread(target=self._work, name=f"prefetch-{len(self._threads)}")
+                thread = Thread(target=self._work, name=f"prefetch-{len(self._threads)}", daemon=True)
                 thread.start()
                 self._threads.append(thread)
 
