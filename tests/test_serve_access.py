@@ -335,7 +335,12 @@ def test_users_by_command(tmp_path: Path) -> None:
     done = airgap(
         "user", "add", "one", "--right", "pypi-hosted=write", "--password-stdin", home=tmp_path, stdin="long enough\n"
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    done = airgap(
+        "user", "add", "two", "--right", "pypi-hostel=write", "--password-stdin", home=tmp_path, stdin="long enough\n"
+    )
+    assert done.returncode == 0
+    assert "there is no repository pypi-hostel now; there are pypi-all, pypi-hosted, pypi-proxy" in done.stderr
     done = airgap("user", "token", "one", "--json", home=tmp_path)
     token = json.loads(done.stdout)
     users = serve.open_users(tmp_path)

@@ -47,11 +47,19 @@ def _password(*, stdin: bool) -> str:
 @_STDIN
 def add(name: str, rights: tuple[str, ...], password_stdin: bool) -> None:
     """Add the user NAME."""
+    from mirror.config import load
+    from mirror.serve import open_home
+
     given: dict[str, str] = {}
     for text in rights or ("write",):
         repository, _, right = text.rpartition("=")
         given[repository or "*"] = right
     _users().add(name, _password(stdin=password_stdin), given)
+    config = load()
+    with open_home(config.home.value, config.serve) as home:
+        known = home.names()
+    for repository in sorted(given.keys() - {"*", *known}):  # it may be made later
+        click.echo(f"warning: there is no repository {repository} now; there are {', '.join(known)}.", err=True)
 
 
 @user.command()
