@@ -52,6 +52,13 @@ def is_device(path: Path) -> bool:
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)) or path.absolute().parent == Path("/dev")
 
 
+def check_writable(folder: Path) -> None:
+    """Raise the OSError that a new file in *folder*, which is made if need be, would lead to; nothing is left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in *folder* survive a power cut. Windows can't and need not; some file systems refuse."""
     if sys.platform == "win32":

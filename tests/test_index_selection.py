@@ -46,6 +46,15 @@ def test_an_output_that_is_no_file(desk: Desk) -> None:
     assert not Path("-").exists()
 
 
+def test_a_folder_that_can_not_be_written_is_told_before_anything_is_fetched(desk: Desk) -> None:
+    """A disc, say; here a file where a folder should be, since a test may run as root."""
+    desk.at.publish(make_wheel("app"))
+    Path("disc").write_bytes(b"")
+    ran = desk.pack("app", "-o", "disc/bundle.tar.zst")
+    assert (ran.code, list(desk.at.server.requests)) == (8, [])
+    assert "Can't write disc" in ran.err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="names what is too long as what is not there")
 def test_a_path_that_can_not_be_looked_at(desk: Desk) -> None:
     """A name that is too long, where a test may run as root, who may look into every folder."""

@@ -83,6 +83,19 @@ def test_a_receipt_takes_the_place_of_no_device(bundle: Path, folder: Path, tmp_
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
+def test_a_place_where_no_receipt_can_be_is_told_before_anything_is_uploaded(
+    bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    """A disc, say; here a file where a folder should be, since a test may run as root."""
+    (tmp_path / "disc").write_bytes(b"")
+    told = error(push(bundle, "--receipt", tmp_path / "disc" / "receipt.json", into=folder))
+    assert "Can't write the receipt" in str(told)
+    assert "--receipt" in told.hint
+    assert not folder.exists()
+    assert push(bundle, "--receipt", tmp_path / "new" / "receipt.json", into=folder).exit_code == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["receipt.json"]
+
+
 def test_a_log_has_one_line_for_each_wave(bundle: Path, server: FakeRepository) -> None:
     result = push(bundle, into=server)
     waves = [line for line in result.stderr.splitlines() if "wave" in line]

@@ -16,7 +16,8 @@ from mirror.cli.progress import progress
 from mirror.cli.selection import selection_options
 from mirror.cli.target_options import Machines, target_options
 from mirror.cli.units import count, human_bytes, table
-from mirror.durable import is_device
+from mirror.durable import check_writable, is_device
+from mirror.errors import StorageError
 
 if TYPE_CHECKING:
     from mirror.config import Overrides
@@ -32,6 +33,14 @@ def _output(_: click.Context, param: click.Parameter, path: Path) -> Path:
             "a bundle is written to a file. --dry-run writes none; to send one on, use cat.", param=param
         )
     return path
+
+
+def _check_place(output: Path) -> None:
+    """Raise a StorageError where the bundle could not be written once everything is downloaded."""
+    try:
+        check_writable(output.parent)
+    except OSError as error:
+        raise StorageError(f"Can't write {output}: {error.strerror or error}.") from error
 
 
 @click.command()
@@ -110,6 +119,8 @@ def pack(
         if packed is None:
             from mirror.ops.pack import pack as run
 
+            if not dry_run:
+                _check_place(output)
             packed = run(
                 wanted,
                 chosen,

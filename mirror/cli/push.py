@@ -16,7 +16,8 @@ from mirror.cli.options import connection_options, number_or_all, output_options
 from mirror.cli.progress import progress, undisturbed
 from mirror.cli.repositories import embedded_names, unknown_repository
 from mirror.cli.units import count, human_bytes
-from mirror.errors import ConflictError
+from mirror.durable import check_writable, is_device
+from mirror.errors import ConflictError, StorageError
 from mirror.filenames import SDIST_ENDINGS
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def push(
                 plan = plan_push(source, publisher, report=report)
             else:
                 path = receipt or _receipt_path(paths, source.manifest.identity)
+                _check_place(path)
                 approve: Callable[[PushPlan[SourceFile]], None] = partial(_ask, publisher.url) if asking else _agree
                 result = push_source(
                     source,
@@ -172,6 +174,19 @@ def _receipt_path(paths: Sequence[Path], identity: str) -> Path | None:
         return Path(f"bundle-{identity[:12]}.receipt.json")
     plain = len(paths) > 1 or first.is_dir() or first.name.endswith((".whl", *SDIST_ENDINGS))
     return None if plain else first.with_name(f"{first.name}.receipt.json")
+
+
+def _check_place(receipt: Path | None) -> None:
+    """Raise a StorageError where the receipt could not be written once everything is uploaded: beside a disc's file."""
+    if receipt is None or is_device(receipt):
+        return
+    try:
+        check_writable(receipt.parent)
+    except OSError as error:
+        raise StorageError(
+            f"Can't write the receipt {receipt}: {error.strerror}. Nothing was uploaded.",
+            hint="Say with --receipt where it is to be.",
+        ) from error
 
 
 def _login(report: Reporter, url: str, user: str | None) -> tuple[str, str]:
