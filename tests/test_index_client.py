@@ -248,6 +248,15 @@ def test_a_find_links_place_that_is_not_there(place: Place, tmp_path: Path) -> N
         index.pages(FOO)
 
 
+def test_a_static_index_that_is_not_there(place: Place, tmp_path: Path) -> None:
+    url = (tmp_path / "simple").as_uri()
+    with place.index(url) as index, pytest.raises(IndexPageError, match="simple/ is not a folder"):
+        index.pages(FOO)
+    (tmp_path / "simple").mkdir()
+    with place.index(url) as index:
+        assert index.pages(FOO) == ()
+
+
 def test_a_static_index_on_disk(place: Place, tmp_path: Path) -> None:
     folder = tmp_path / "simple" / "foo"
     folder.mkdir(parents=True)

@@ -175,6 +175,8 @@ def _local_page(url: str, project: NormalizedName, index: str) -> ParsedPage | N
     try:
         body = (_path(url) / "index.html").read_bytes()
     except (FileNotFoundError, NotADirectoryError):
+        if not _path(index).is_dir():  # else every project would be said to be on no index
+            raise IndexPageError(f"{redact(index)} is not a folder.", hint="Check the index URL.") from None
         return None
     except OSError as error:
         raise IndexPageError(f"{url} can't be read: {error.strerror or error}.") from error
