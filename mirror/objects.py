@@ -22,8 +22,6 @@ from mirror.errors import ConfigError, MissingExtraError, StorageError
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-SCHEME = "s3://"
-
 _BYTES = "application/octet-stream"
 
 #: A part is sent from memory: at most four of eight MiB, and ten thousand of them make 80 GB.
