@@ -148,7 +148,7 @@ class _Job:
         with Resolution(self._wanted, self._index, self.builds, pinned=pinned, report=self._report) as resolution:
             try:
                 return resolution.plan(targets)
-            except BaseException:
+            except KeyboardInterrupt:
                 self._at.client.close()  # what is being read ahead need not be tried again and again
                 raise
 

@@ -147,7 +147,7 @@ def _all_true(client: Client, urls: dict[str, str], asked: Sequence[Asked], fres
     with ThreadPoolExecutor(_NEAR if took < _NEAR_ANSWER else _FAR, "ask") as pool:
         try:
             return all(pool.map(true, asked[2:]))
-        except BaseException:  # Ctrl-C: nobody waits for what is tried again and again
+        except KeyboardInterrupt:  # nobody waits for what is tried again and again
             changed.set()
             client.close()
             raise
