@@ -16,7 +16,6 @@ from mirror.cli.progress import progress
 from mirror.cli.selection import selection_options
 from mirror.cli.target_options import Machines, target_options
 from mirror.cli.units import count, human_bytes, table
-from mirror.durable import check_writable, is_device
 from mirror.errors import StorageError
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 def _output(_: click.Context, param: click.Parameter, path: Path) -> Path:
     """A callback: what can't become a bundle is refused before anything is resolved."""
+    from mirror.durable import is_device
+
     if str(path) == "-" or is_device(path):
         raise click.BadParameter(
             "a bundle is written to a file. --dry-run writes none; to send one on, use cat.", param=param
@@ -37,6 +38,8 @@ def _output(_: click.Context, param: click.Parameter, path: Path) -> Path:
 
 def _check_place(output: Path) -> None:
     """Raise a StorageError where the bundle could not be written once everything is downloaded."""
+    from mirror.durable import check_writable
+
     try:
         check_writable(output.parent)
     except OSError as error:

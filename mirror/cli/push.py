@@ -16,7 +16,6 @@ from mirror.cli.options import connection_options, number_or_all, output_options
 from mirror.cli.progress import progress, undisturbed
 from mirror.cli.repositories import embedded_names, unknown_repository
 from mirror.cli.units import count, human_bytes
-from mirror.durable import check_writable, is_device
 from mirror.errors import ConflictError, StorageError
 from mirror.filenames import SDIST_ENDINGS
 
@@ -178,6 +177,8 @@ def _receipt_path(paths: Sequence[Path], identity: str) -> Path | None:
 
 def _check_place(receipt: Path | None) -> None:
     """Raise a StorageError where the receipt could not be written once everything is uploaded: beside a disc's file."""
+    from mirror.durable import check_writable, is_device
+
     if receipt is None or is_device(receipt):
         return
     try:
