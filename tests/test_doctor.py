@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,11 +20,14 @@ from click.testing import CliRunner
 
 from mirror import serve
 from mirror.cli import airgap
+from mirror.config.served import Served, ServeSettings
+from mirror.index.simple import JSON_TYPE, render_root_html, render_root_json
 from mirror.net import Client
 from mirror.net.certificates import read_certificate
 from mirror.ops import doctor
+from mirror.ops.doctor.reading import ENOUGH
 from mirror.push.legacy import LegacyPublisher
-from tests.http_support import Reply, Request, Server, basic, tls_context
+from tests.http_support import Hold, Reply, Request, Server, basic, tls_context
 from tests.nginx_support import nginx
 from tests.push_support import free_port, make_upload
 from tests.wheelhouse import make_wheel
@@ -315,6 +319,40 @@ class TestIndex:
             found = examine("--index-url", f"http://{HOST}:{listener.getsockname()[1]}/simple/")
             thread.join()
         assert "minutes" in only(found, "clock", "note")["text"]
+
+
+class TestLargeIndex:
+    """That of a large index has 27 MB, and a proxy repository fetches all of it for whoever asks."""
+
+    NAMES = ("alpha", *(f"project-{number:06}" for number in range(100_000)))
+
+    @pytest.mark.parametrize(
+        ("kind", "render", "form"),
+        [(JSON_TYPE, render_root_json, "JSON (PEP 691)"), ("text/html", render_root_html, "HTML (PEP 503)")],
+        ids=["json", "html"],
+    )
+    def test_its_root_page_is_not_read_to_the_end(
+        self, kind: str, render: Callable[[Iterable[str]], bytes], form: str
+    ) -> None:
+        with index() as server:
+            server.add("/simple/", render(self.NAMES), content_type=kind)
+            server.script("/simple/", Hold(ENOUGH + 1, threading.Event()))
+            found = examine("--index-url", f"{server.url}/simple/")
+        told = only(found, "index", "fine")["text"]
+        assert f"is an index in {form} with at least " in told
+        assert 10_000 < int(re.findall(r"\d+", told)[-1]) < len(self.NAMES)
+        assert [levels(found, check) for check in ("clock", "digests", "ranges")] == [["fine"]] * 3
+
+    def test_behind_a_proxy_repository(self, tmp_path: Path) -> None:
+        with index() as server:
+            server.add("/simple/", render_root_json(self.NAMES), content_type=JSON_TYPE)
+            proxy = Served("p", "proxy", remote=f"{server.url}/simple/", max_age=0)
+            with serve.running(tmp_path / "home", settings=ServeSettings(repositories={"p": proxy})) as running:
+                found = examine("--repo", running.repository_url("p"))
+            assert len(server.seen("/simple/")) == 1
+        assert "JSON (PEP 691) with at least " in only(found, "index", "fine")["text"]
+        assert levels(found, "digests") == ["fine"]
+        assert "takes no uploads" in only(found, "upload")["text"]
 
 
 def test_an_index_that_pulp_does_not_serve() -> None:

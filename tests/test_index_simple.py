@@ -273,6 +273,11 @@ def test_root() -> None:
     url = "https://index.example/simple/"
     assert parse_root(simple.render_root_json(names), JSON_TYPE, url) == names
     assert parse_root(simple.render_root_html(names), "text/html", url) == ["foo-bar", "baz"]
+    for page, kind in ((simple.render_root_json(names), JSON_TYPE), (simple.render_root_html(names), HTML_TYPE)):
+        cut = [parse_root(page[:end], kind, url, cut=True) for end in range(page.index(b"oo"), len(page))]
+        assert cut[0] == []
+        assert sorted(map(tuple, cut)) == list(map(tuple, cut))  # one after the other appears, and none in part
+        assert {len(found) for found in cut} == {0, 1, 2}
     assert parse_root(b'<a href="/simple/foo/">x</a><a href="bar">x</a><a href="bar/#">x</a>', HTML_TYPE, url) == [
         "foo",
         "bar",

@@ -76,6 +76,29 @@ def test_what_is_no_json(data: bytes) -> None:
         read_object(data, "files", lambda: Taken(data))
 
 
+@given(VALUES, st.booleans(), st.data())
+def test_of_a_document_that_is_cut_what_is_whole_counts(value: Any, escaped: bool, data: st.DataObject) -> None:
+    def write(part: Any) -> bytes:
+        return json.dumps(part, ensure_ascii=escaped).encode()
+
+    files = [{"a": value}, {"é": value}]
+    members: dict[str, Any] = {"meta": [value], "files": files, "z": {"b": value}}
+    whole = write(members)
+    end = data.draw(st.integers(1, len(whole)))
+    text = whole[:end]
+    found = read_object(text, "files", lambda: Taken(text), cut=True)
+    before = {count: len(write({"meta": [value], "files": files[:count]})) - 2 for count in range(3)}
+    assert found.pop("files", []) == files[: sum(end >= before[count] for count in (1, 2))]
+    assert found == {name: members[name] for name in found}
+    assert ("meta" in found) == (end >= len(write({"meta": [value]})) - 1)
+
+
+@pytest.mark.parametrize("data", [b'{"a" 1, "b": "ends', b'{"files": [1 2, "and ends', b"[1, 2", b"<html><body>"])
+def test_what_is_no_json_even_where_it_is_cut(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        read_object(data, "files", lambda: Taken(data), cut=True)
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=()), max_size=4), max_size=5))
 def test_rows(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     scratch = Store(tmp_path_factory.getbasetemp() / "rows").scratch()

@@ -77,6 +77,26 @@ def test_get_refuses_more_than_the_limit_even_when_it_is_compressed(server: Serv
         client.get(bomb, limit=1000)
 
 
+def test_the_beginning_is_all_that_is_fetched(server: Server, client: Client) -> None:
+    url = server.add("/page", BODY)
+    for size in (len(BODY), len(BODY) + 1):
+        answer, more = client.beginning(url, size)
+        assert (answer.body, more) == (BODY, False)
+    answer, more = client.beginning(url, len(BODY) - 1)
+    assert (answer.body, more) == (BODY[:-1], True)
+    never = threading.Event()
+    server.script("/page", Cut(1000), Hold(500_001, never))  # a break is no end; nobody waits for the rest
+    answer, more = client.beginning(url, 500_000)
+    assert (answer.body, more) == (BODY[:500_000], True)
+    assert client.get(url).body == BODY
+
+
+def test_the_beginning_of_what_is_compressed(server: Server, client: Client) -> None:
+    url = server.add("/page", gzip.compress(BODY), headers={"Content-Encoding": "gzip"})
+    answer, more = client.beginning(url, 1000)
+    assert (answer.body, more) == (BODY[:1000], True)
+
+
 def test_accepted_statuses_are_returned(server: Server, client: Client) -> None:
     url = server.add("/page", b"x")
     etag = client.get(url).headers["etag"]

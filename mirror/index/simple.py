@@ -199,15 +199,18 @@ def folder_page(filenames: Sequence[str], url: str) -> ParsedPage:
     )
 
 
-def parse_root(body: bytes, content_type: str, url: str) -> list[str]:
-    """Names of all projects that an index's root page lists, as written there, without repetition."""
+def parse_root(body: bytes, content_type: str, url: str, *, cut: bool = False) -> list[str]:
+    """Names of all projects that an index's root page lists, as written there, without repetition.
+
+    Of a page that is *cut* off somewhere, those that are whole.
+    """
     url = without_credentials(url)
     if _is_json(body, content_type, url):
-        projects = _load_json(body, url, "projects", _Names).get("projects")
+        projects = _load_json(body, url, "projects", _Names, cut=cut).get("projects")
         if not isinstance(projects, _Names):
             raise IndexPageError(f"{redact(url)} is not a simple index: it has no list of projects (PEP 691).")
         return list(projects.found)
-    document = _read_html(body, content_type, url)
+    document = _read_html(body[: body.rfind(b">") + 1] if cut else body, content_type, url)
     targets = (_attribute(link, "href").partition("#")[0].partition("?")[0] for link in document.links)
     return list(dict.fromkeys(name for href in targets if (name := unquote(href.rstrip("/").rpartition("/")[2]))))
 
@@ -344,10 +347,10 @@ def _is_json(body: bytes, content_type: str, url: str) -> bool:
     )
 
 
-def _load_json(body: bytes, url: str, name: str, begin: Callable[[], Take]) -> dict[str, Any]:
+def _load_json(body: bytes, url: str, name: str, begin: Callable[[], Take], *, cut: bool = False) -> dict[str, Any]:
     """The page without the elements of the array *name*, which go to what *begin* returns."""
     try:
-        page = read_object(body, name, begin)
+        page = read_object(body, name, begin, cut=cut)
     except (ValueError, RecursionError) as error:
         raise IndexPageError(f"{redact(url)} answered JSON that can't be read: {error}") from error
     if not isinstance(page, dict):

@@ -18,20 +18,33 @@ Take = Callable[[Any, int, int], None]
 _decode = json.JSONDecoder().raw_decode
 _space = re.compile(r"[ \t\n\r]*").match
 _comma = re.compile(r"[ \t\n\r]*,[ \t\n\r]*").match
+#: Characters of the longest piece that is an error without its end: an escape, as ``\\u00e9``. ``false`` has fewer.
+_LONGEST_PIECE = 6
 
 
-def read_object(data: bytes, name: str, begin: Callable[[], Take]) -> Any:
+def read_object(data: bytes, name: str, begin: Callable[[], Take], *, cut: bool = False) -> Any:
     """Parse the UTF-8 document *data*, as :func:`json.loads` does, and return what it is.
 
     Where it is an object whose member *name* is an array, the array's elements go to what *begin* returns, and that
-    becomes the member's value; it begins again where the name comes again, as the last one counts. Raises a ValueError
-    where the document is not JSON, a RecursionError where it is nested too deeply.
+    becomes the member's value; it begins again where the name comes again, as the last one counts. Of an object that is
+    *cut* off somewhere, what is whole counts (and a number at its very end, which may have gone on). Raises a
+    ValueError where the document is not JSON, a RecursionError where it is nested too deeply.
     """
     reader = _Reader(data)
     at = reader.skip(len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0)
     if not reader.text.startswith("{", at):
         return json.loads(data)
     found: dict[str, Any] = {}
+    try:
+        _read_members(reader, at, found, name, begin)
+    except json.JSONDecodeError as error:
+        if not cut or not reader.ran_out(error):
+            raise
+    return found
+
+
+def _read_members(reader: _Reader, at: int, found: dict[str, Any], name: str, begin: Callable[[], Take]) -> None:
+    """Put the members of the object at *at*, which is all of the document, into *found*."""
     at = reader.skip(at + 1)
     more = not reader.text.startswith("}", at)
     at += not more
@@ -46,9 +59,8 @@ def read_object(data: bytes, name: str, begin: Callable[[], Take]) -> Any:
         else:
             found[key], at = reader.value(at)
         at, more = reader.after_item("}", at)
-    if reader.skip(at) != len(data):
+    if reader.skip(at) != len(reader.text):
         raise reader.wrong("Extra data", at)
-    return found
 
 
 class _Reader:
@@ -99,6 +111,10 @@ class _Reader:
         """The next place that is not white space."""
         found = _space(self.text, at)
         return found.end() if found else at
+
+    def ran_out(self, error: json.JSONDecodeError) -> bool:
+        """Whether *error* is that the document ends too early: in a string, within a piece, or between two."""
+        return error.msg.startswith("Unterminated string") or error.pos + _LONGEST_PIECE > len(self.text)
 
     def wrong(self, reason: str, at: int) -> ValueError:
         return json.JSONDecodeError(reason, self.text, at)

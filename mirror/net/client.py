@@ -6,7 +6,7 @@ import ssl
 import threading
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -112,6 +112,14 @@ class Client(AbstractContextManager["Client"]):
         """
         return self._whole("GET", url, headers, limit, accept)
 
+    def beginning(self, url: str, size: int, *, headers: Mapping[str, str] = {}) -> tuple[Response, bool]:
+        """Like :meth:`get`, for a body of any length: its first *size* bytes, and whether there are more.
+
+        What lies behind them is not fetched, at the price of the connection.
+        """
+        answer = self._whole("GET", url, headers, size + 1, (), cut=True)
+        return replace(answer, body=answer.body[:size]), len(answer.body) > size
+
     def head(self, url: str, *, headers: Mapping[str, str] = {}, accept: Container[int] = ()) -> Response:
         """Like :meth:`get`, without a body."""
         return self._whole("HEAD", url, headers, 0, accept)
@@ -214,7 +222,16 @@ class Client(AbstractContextManager["Client"]):
         """*text*, which a server wrote, without the credentials that this client sends."""
         return self._wallet.scrub(text)
 
-    def _whole(self, method: str, url: str, headers: Mapping[str, str], limit: int, accept: Container[int]) -> Response:
+    def _whole(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        limit: int,
+        accept: Container[int],
+        *,
+        cut: bool = False,
+    ) -> Response:
         headers = {name.lower(): value for name, value in headers.items()}
         if "range" in headers:  # a range of the file, not of one of its encodings
             headers.setdefault("accept-encoding", "identity")
@@ -226,12 +243,14 @@ class Client(AbstractContextManager["Client"]):
                     room = limit
                     if method != "HEAD":
                         for chunk in answer.iter_bytes():
+                            parts.append(chunk[:room] if cut else chunk)
                             room -= len(chunk)
+                            if cut and room <= 0:
+                                break
                             if room < 0:
                                 raise NetworkError(f"{redact(url)}: the answer is larger than {limit} bytes.")
-                            parts.append(chunk)
                     return _response(answer, b"".join(parts))
-            except Transient as failure:  # noqa: PERF203 - trying again is what the loop is for
+            except Transient as failure:
                 tries.failed(failure)
 
     def _authorized(self, url: str, headers: Mapping[str, str]) -> dict[str, str]:

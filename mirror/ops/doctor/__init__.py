@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mirror.config import Config, CredentialStore, Repository
-from mirror.errors import AirgapError, NetworkError
+from mirror.errors import AirgapError
 from mirror.net import Client
 from mirror.ops.access import net_settings, open_bucket
 from mirror.ops.doctor.finding import Finding, Level
@@ -71,19 +71,11 @@ def examine(
                 yield from found
         if reached[origin(read)]:
             guessed = index_url is None and repository is not None and repository.index_url is None
-            yield from index(client, _as_devpi_has_it(client, upload_url, read) if upload_url and guessed else read)
+            yield from index(
+                client, read, devpi=f"{with_slash(upload_url)}+simple/" if upload_url and guessed else None
+            )
         if upload_url is not None and reached[origin(upload_url)]:
             yield from upload(client, upload_url, settings, credentials)
-
-
-def _as_devpi_has_it(client: Client, upload_url: str, guess: str) -> str:
-    """Where the index is: *guess*, or what devpi has instead, which only its answers tell."""
-    try:
-        answer = client.send("GET", guess)
-    except NetworkError:
-        return guess
-    moved = answer.status == 404 and "x-devpi-api-version" in answer.headers
-    return f"{with_slash(upload_url)}+simple/" if moved else guess
 
 
 def _bucket(repository: Repository) -> Finding:

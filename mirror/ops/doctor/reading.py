@@ -16,6 +16,9 @@ from mirror.ops.doctor.finding import Finding, Level
 from mirror.push.legacy import PULP_CONTENT, PULP_REMEDY
 from mirror.urls import redact, with_slash, without_credentials
 
+#: Bytes of the page of all projects that are read: they tell what the index is, and a large one's has 30 times as many.
+ENOUGH = 2**20
+
 #: A clock that is off by more is told.
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
@@ -26,18 +29,24 @@ ROOTLESS = re.compile(r"/api/(packages/[^/]+|v4/[^/]+/[^/]+(/-)?/packages)/pypi(
 _PLAIN = re.compile(rb"(?i)plain HTTP request was sent to HTTPS|speaking plain HTTP to an SSL|HTTP request to an HTTPS")
 
 
-def index(client: Client, url: str) -> Iterator[Finding]:
-    """Check that *url* is a simple index, what it offers, and that files can be fetched."""
+def index(client: Client, url: str, *, devpi: str | None = None) -> Iterator[Finding]:
+    """Check that *url* is a simple index, what it offers, and that files can be fetched.
+
+    *devpi* is where devpi would have the index instead, which only its answers tell.
+    """
     shown = redact(without_credentials(url))
     try:
-        answer = client.get(with_slash(url), headers={"accept": ACCEPT}, limit=2**26)
+        answer, cut = client.beginning(with_slash(url), ENOUGH, headers={"accept": ACCEPT})
     except NetworkError as error:
-        yield _tls_wanted(client, url, shown) or _unread(shown, error)
+        if devpi is not None and isinstance(error, NotFoundError) and _is_devpi(client, url):
+            yield from index(client, devpi)
+        else:
+            yield _tls_wanted(client, url, shown) or _unread(shown, error)
         return
     yield from _clock(answer)
     kind = answer.headers.get("content-type", "")
     try:
-        names = parse_root(answer.body, kind, answer.url)
+        names = parse_root(answer.body, kind, answer.url, cut=cut)
     except IndexPageError as error:
         yield Finding("index", Level.PROBLEM, str(error), _index_remedy(shown))
         return
@@ -48,7 +57,8 @@ def index(client: Client, url: str) -> Iterator[Finding]:
         yield Finding("index", Level.PROBLEM, f"{shown} is a web page, not a simple index.", _index_remedy(shown))
         return
     form = "JSON (PEP 691)" if "json" in kind else "HTML (PEP 503)"
-    yield Finding("index", Level.FINE, f"{shown} is an index in {form} with {len(names)} projects.")
+    count = f"at least {len(names)}" if cut else len(names)
+    yield Finding("index", Level.FINE, f"{shown} is an index in {form} with {count} projects.")
     for name in names[:1]:
         yield from _project(client, urljoin(with_slash(answer.url), f"{name}/"), name, shown)
 
@@ -59,6 +69,13 @@ def _is_something_else(client: Client, url: str, names: Sequence[str]) -> bool:
         return False
     try:
         return client.head(urljoin(with_slash(url), f"{names[0]}/"), accept=(404,)).status == 404
+    except NetworkError:
+        return False
+
+
+def _is_devpi(client: Client, url: str) -> bool:
+    try:
+        return "x-devpi-api-version" in client.send("GET", url).headers
     except NetworkError:
         return False
 
