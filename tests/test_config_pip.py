@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +19,74 @@ from mirror.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="compares with pip at Linux locations")
 
-# What `pip download` would use. sys.prefix is where pip looks for the environment's own file.
+# What `pip download` would use. sys.prefix is where pip looks for the environment's own file. Importing pip takes a
+# hundred times as long as asking it: each question is answered by a fork of one process that has done so.
 ASK_PIP = """
 import json, os, sys
-sys.prefix = os.environ["VIRTUAL_ENV"]
 from pip._internal.commands import create_command
-options = create_command("download").parser.get_default_values()
-print(json.dumps({
-    "index_url": options.index_url, "extra_index_urls": options.extra_index_urls, "find_links": options.find_links,
-    "no_index": bool(options.no_index), "trusted_hosts": options.trusted_hosts, "cert": options.cert,
-    "client_cert": options.client_cert, "proxy": options.proxy, "timeout": float(options.timeout),
-    "retries": int(options.retries), "no_binary": sorted(options.format_control.no_binary),
-    "only_binary": sorted(options.format_control.only_binary), "keyring_provider": options.keyring_provider,
-}))
+create_command("download")
+
+def ask(environ, folder):
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(folder)
+    sys.prefix = environ["VIRTUAL_ENV"]
+    options = create_command("download").parser.get_default_values()
+    return {
+        "index_url": options.index_url, "extra_index_urls": options.extra_index_urls, "find_links": options.find_links,
+        "no_index": bool(options.no_index), "trusted_hosts": options.trusted_hosts, "cert": options.cert,
+        "client_cert": options.client_cert, "proxy": options.proxy, "timeout": float(options.timeout),
+        "retries": int(options.retries), "no_binary": sorted(options.format_control.no_binary),
+        "only_binary": sorted(options.format_control.only_binary), "keyring_provider": options.keyring_provider,
+    }
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        print(json.dumps(ask(*json.loads(line))), flush=True)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit("pip could not be asked")
 """
+
+
+class Pip:
+    """pip in a process of its own, which answers questions."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._questions, self._answers = process.stdin, process.stdout
+
+    def ask(self, environ: Mapping[str, str], cwd: Path) -> dict[str, Any]:
+        """What pip is told by a machine with these environment variables, in this folder."""
+        print(json.dumps([dict(environ), str(cwd)]), file=self._questions, flush=True)
+        line = self._answers.readline()
+        assert line, "pip failed: its traceback is on standard error"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@pytest.fixture(scope="module")
+def pip() -> Iterator[Pip]:
+    command = [sys.executable, "-c", ASK_PIP]
+    # Nothing of this machine's is there when pip is imported, either.
+    environ = {"PATH": os.environ["PATH"]}
+    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Pip(process)
+        assert process.stdin is not None
+        process.stdin.close()
+    assert process.returncode == 0
 
 
 class Machine:
     """A home, a virtual environment and a system folder of their own, as environment variables."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, pip: Pip) -> None:
         self.home, self.venv, self.site = root / "home", root / "venv", root / "site"
         for folder in (self.home, self.venv, self.site):
             folder.mkdir()
+        self._pip = pip
         self.environ = {
             "HOME": str(self.home),
             "VIRTUAL_ENV": str(self.venv),
@@ -58,16 +103,7 @@ class Machine:
         return load(environ={**self.environ, **environ}, overrides=overrides, cwd=self.home)
 
     def pip(self, **environ: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-c", ASK_PIP],
-            env={**self.environ, **environ},
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        answer: dict[str, Any] = json.loads(done.stdout)
-        return answer
+        return self._pip.ask({**self.environ, **environ}, self.home)
 
     def compare(self, **environ: str) -> Config:
         ours, theirs = self.load(**environ), self.pip(**environ)
@@ -97,8 +133,8 @@ def as_pip_says(config: Config) -> dict[str, Any]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path, pip: Pip) -> Machine:
+    return Machine(tmp_path, pip)
 
 
 def test_nothing_configured(machine: Machine) -> None:
@@ -207,10 +243,10 @@ def test_variables_as_pip_reads_them(machine: Machine, environ: dict[str, str]) 
         max_size=3,
     )
 )
-def test_any_mixture_of_levels(tmp_path: Path, levels: list[Mapping[str, Mapping[str, str]]]) -> None:
+def test_any_mixture_of_levels(tmp_path: Path, pip: Pip, levels: list[Mapping[str, Mapping[str, str]]]) -> None:
     root = tmp_path / str(len(list(tmp_path.iterdir())))
     root.mkdir()
-    machine = Machine(root)
+    machine = Machine(root, pip)
     paths = [machine.site / "pip/pip.conf", machine.home / ".config/pip/pip.conf", machine.venv / "pip.conf"]
     for path, sections in zip(paths, levels, strict=True):
         lines = [f"[{section}]\n" + "".join(f"{k} = {v}\n" for k, v in d.items()) for section, d in sections.items()]
