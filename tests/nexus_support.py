@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from mirror import serve
+from tests import plain
 
 _API = "/service/rest/v1/"
 _KEPT = ("content-type", "location", "www-authenticate", "etag")
@@ -31,7 +32,7 @@ class Front(ThreadingHTTPServer):
     def __init__(self, upstream: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = upstream
-        self.client = httpx.Client(base_url=upstream)
+        self.client = plain.Client(base_url=upstream)
         self.closed: dict[str, int] = {}
         self.fragment = "sha256"
         self.stale: set[str] = set()

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 from uv import find_uv_bin
 
@@ -23,6 +22,7 @@ from mirror.push.publisher import Publisher
 from mirror.push.receipt import State
 from mirror.push.run import push
 from mirror.push.s3 import BucketPublisher
+from tests import plain
 from tests.nginx_support import nginx
 from tests.publisher_conformance import PublisherConformance
 from tests.push_support import FolderSource, make_upload, read_metadata
@@ -160,9 +160,9 @@ def test_what_browsers_and_caches_are_told(bucket: Bucket, s3_server: S3Server, 
     }
     url = s3_server.publish(bucket.url)
     for key, (kind, cache) in expected.items():
-        answer = httpx.get(f"{url}/{key}")
+        answer = plain.get(f"{url}/{key}")
         assert (answer.headers["content-type"].partition(";")[0], answer.headers["cache-control"]) == (kind, cache), key
-    metadata = httpx.get(f"{url}/{place}.metadata").content
+    metadata = plain.get(f"{url}/{place}.metadata").content
     entry = static.read_project(_body(bucket, "simple/p/index.json"), "index.json", "p")[wheel.filename]
     assert entry.metadata is not None
     assert entry.metadata.sha256 == hashlib.sha256(metadata).hexdigest()

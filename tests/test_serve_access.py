@@ -23,6 +23,7 @@ from mirror.serve.hosted import Claims
 from mirror.serve.server import Running
 from mirror.serve.tls import check_certificates
 from mirror.serve.users import TooManyFailuresError, Users
+from tests import plain
 from tests.test_serve_http import pip, upload
 from tests.wheelhouse import make_wheel
 
@@ -43,7 +44,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
 
 
 def client(server: Running, auth: tuple[str, str] | None, repository: str = "pypi-hosted") -> httpx.Client:
-    return httpx.Client(base_url=server.repository_url(repository), auth=auth)
+    return plain.Client(base_url=server.repository_url(repository), auth=auth)
 
 
 def test_rights(guarded: tuple[Running, Path, tuple[str, str]], tmp_path: Path) -> None:
@@ -93,14 +94,14 @@ def test_without_the_right_credentials_there_is_nothing(
 def test_an_authorization_that_is_no_basic_is_as_good_as_none(guarded: tuple[Running, Path, tuple[str, str]]) -> None:
     server, _, _ = guarded
     for header in ("Bearer x", "Basic !!!", "Basic " + base64.b64encode(b"\xff:\xff").decode(), "Basic"):
-        answer = httpx.get(server.index_url("pypi-hosted"), headers={"authorization": header})
+        answer = plain.get(server.index_url("pypi-hosted"), headers={"authorization": header})
         assert answer.status_code == 401
 
 
 def test_without_users_strangers_on_the_net_may_not_write(tmp_path: Path) -> None:
     with serve.running(tmp_path / "home", host="0.0.0.0") as server:
         url = f"http://127.0.0.1:{urlsplit(server.url).port}/repository/pypi-hosted/"
-        with httpx.Client(base_url=url) as stranger:
+        with plain.Client(base_url=url) as stranger:
             assert stranger.get("simple/").status_code == 200
             answer = upload(stranger, WHEEL, tmp_path)
             assert answer.status_code == 401
@@ -158,14 +159,14 @@ def test_only_an_administrator_deletes_over_http(tmp_path: Path) -> None:
     with serve.running(tmp_path / "home") as server, client(server, boss) as uploader:
         assert upload(uploader, WHEEL, tmp_path).status_code == 200
         rest = f"{server.url}/service/rest/v1"
-        (asset,) = httpx.get(f"{rest}/search/assets").json()["items"]
+        (asset,) = plain.get(f"{rest}/search/assets").json()["items"]
         url = f"{rest}/assets/{asset['id']}"
-        assert httpx.delete(url).status_code == 401
-        assert httpx.delete(url, auth=WRITER).status_code == 403
-        assert httpx.delete(url, auth=boss).status_code == 204
-        assert httpx.delete(url, auth=boss).status_code == 400
-        assert httpx.delete(f"{rest}/assets/x", auth=boss).status_code == 400
-        assert httpx.get(f"{rest}/search/assets").json()["items"] == []
+        assert plain.delete(url).status_code == 401
+        assert plain.delete(url, auth=WRITER).status_code == 403
+        assert plain.delete(url, auth=boss).status_code == 204
+        assert plain.delete(url, auth=boss).status_code == 400
+        assert plain.delete(f"{rest}/assets/x", auth=boss).status_code == 400
+        assert plain.get(f"{rest}/search/assets").json()["items"] == []
 
 
 # The file of users
@@ -299,7 +300,7 @@ def test_bad_certificate_files_are_named_at_start(authority: trustme.CA, tmp_pat
 
 def forwarded(server: Running, **headers: str) -> httpx.Response:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.get(f"{server.url}/repository/pypi-hosted/", headers=names)
+    return plain.get(f"{server.url}/repository/pypi-hosted/", headers=names)
 
 
 def test_only_trusted_addresses_are_believed(tmp_path: Path) -> None:

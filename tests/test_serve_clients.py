@@ -17,6 +17,7 @@ from mirror import serve
 from mirror.config.served import Served, ServeSettings
 from mirror.serve.hosted import Claims
 from mirror.serve.server import Running, running
+from tests import plain
 from tests.http_support import Server
 from tests.test_serve_http import JSON
 from tests.test_serve_search import PYTHONS
@@ -65,7 +66,7 @@ def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> subproce
 
 
 def listed(server: Running, project: str) -> list[str]:
-    page = httpx.get(f"{server.index_url('pypi-hosted')}{project}/", headers={"accept": JSON}).json()
+    page = plain.get(f"{server.index_url('pypi-hosted')}{project}/", headers={"accept": JSON}).json()
     return sorted(file["filename"] for file in page["files"])
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 import trustme
 
@@ -20,6 +19,7 @@ from mirror.config.served import Served, ServeSettings
 from mirror.serve import server as server_module
 from mirror.serve.hosted import Claims
 from mirror.serve.server import Running, running
+from tests import plain
 from tests.http_support import Server
 from tests.test_serve_http import LIMIT, PART, stored, upload
 from tests.wheelhouse import make_wheel
@@ -119,7 +119,7 @@ def test_no_path_leads_out(server: Running, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/repository/pypi-hosted/simple//evil.example", "/repository//evil.example/simple"])
 def test_no_redirect_leads_elsewhere(server: Running, path: str) -> None:
-    answer = httpx.get(f"{server.url}{path}")
+    answer = plain.get(f"{server.url}{path}")
     assert not answer.headers.get("location", "/").startswith("//")
     assert "//evil" not in answer.headers.get("location", "").partition("://")[2].partition("/")[0]
 
@@ -134,12 +134,12 @@ def test_a_name_with_line_breaks_adds_no_header(server: Running) -> None:
 
 def test_no_browser_guesses_a_type(server: Running) -> None:
     for path in ("/", "/repository/pypi-hosted/simple/", f"/repository/pypi-hosted/packages/app/1.0/{WHEEL.filename}"):
-        assert httpx.get(f"{server.url}{path}").headers["x-content-type-options"] == "nosniff"
-    assert httpx.get(f"{server.url}/nothing").headers["x-content-type-options"] == "nosniff"
+        assert plain.get(f"{server.url}{path}").headers["x-content-type-options"] == "nosniff"
+    assert plain.get(f"{server.url}/nothing").headers["x-content-type-options"] == "nosniff"
 
 
 def test_small_answers_do_not_wait_for_the_client_to_confirm_the_first_piece(server: Running) -> None:
-    with httpx.Client(base_url=server.url) as client:
+    with plain.Client(base_url=server.url) as client:
         answer = client.get("/service/rest/v1/status")
         assert answer.status_code == 200
         # Other tests' connections come and go in this process: only that of this client is looked at.
@@ -165,7 +165,7 @@ def test_numbers_without_end_are_no_numbers(server: Running, header: str) -> Non
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:8081"])
 def test_a_web_page_uploads_and_deletes_nothing(server: Running, tmp_path: Path, origin: str) -> None:
-    with httpx.Client(base_url=server.repository_url("pypi-hosted"), headers={"origin": origin}) as browser:
+    with plain.Client(base_url=server.repository_url("pypi-hosted"), headers={"origin": origin}) as browser:
         answer = upload(browser, make_wheel("evil"), tmp_path)
         assert answer.status_code == 403
         assert "web pages" in answer.text
@@ -179,7 +179,7 @@ def test_a_part_whose_headers_do_not_end_is_refused(tmp_path: Path) -> None:
     with running(home, file_limit=LIMIT) as server:
         body = b"--x\r\nX-Long: " + b"a" * (17 * 1024 * 1024)
         kind = {"content-type": "multipart/form-data; boundary=x"}
-        answer = httpx.post(server.repository_url("pypi-hosted"), content=body, headers=kind)
+        answer = plain.post(server.repository_url("pypi-hosted"), content=body, headers=kind)
         assert answer.status_code in (400, 413), answer.text
     assert stored(home) == []
 
@@ -222,14 +222,14 @@ def test_a_group_gives_no_right_that_its_member_withholds(tmp_path: Path) -> Non
     with serve.running(home, settings=settings) as server:
         url = server.repository_url("team")
         rest = f"{server.url}/service/rest/v1"
-        with httpx.Client(base_url=url, auth=boss) as client:
+        with plain.Client(base_url=url, auth=boss) as client:
             assert upload(client, WHEEL, tmp_path).status_code == 200
             assert client.get("simple/app/").status_code == 200
-        with httpx.Client(base_url=url, auth=one) as client:
+        with plain.Client(base_url=url, auth=one) as client:
             assert upload(client, make_wheel("other"), tmp_path).status_code == 403
             asset = base64.urlsafe_b64encode(f"team:app:{WHEEL.filename}".encode()).decode()
             assert client.delete(f"{rest}/assets/{asset}").status_code == 403
-        with httpx.Client(base_url=url, auth=two) as client:
+        with plain.Client(base_url=url, auth=two) as client:
             for path in (
                 "simple/", "simple/app/", f"packages/app/1.0/{WHEEL.filename}", f"{rest}/search?repository=team",
                 f"{rest}/components?repository=pypi-hosted", f"{server.url}/browse/team/app/",
@@ -244,7 +244,7 @@ def test_strangers_do_not_learn_which_repositories_there_are(tmp_path: Path) -> 
     serve.open_users(tmp_path / "home").add("one", "long enough", {"*": "read"})
     with serve.running(tmp_path / "home", settings=ServeSettings(anonymous_read=False)) as server:
         for path in ("repository/typo/simple/", "service/rest/v1/search?repository=typo", "browse/typo/", ""):
-            answer = httpx.get(f"{server.url}/{path}")
+            answer = plain.get(f"{server.url}/{path}")
             assert answer.status_code == 401
             assert "pypi-hosted" not in answer.text
 
@@ -254,7 +254,7 @@ def test_a_password_in_latin_1_as_requests_sends_it(tmp_path: Path) -> None:
     with serve.running(tmp_path / "home", settings=ServeSettings(anonymous_read=False)) as server:
         for encoding in ("latin-1", "utf-8"):
             header = "Basic " + base64.b64encode("one:pässwörter".encode(encoding)).decode()
-            answer = httpx.get(server.index_url("pypi-hosted"), headers={"authorization": header})
+            answer = plain.get(server.index_url("pypi-hosted"), headers={"authorization": header})
             assert answer.status_code == 200, encoding
 
 
@@ -275,12 +275,12 @@ def test_a_remote_can_not_have_other_servers_asked_without_a_digest(tmp_path: Pa
         remote.add("/simple/app/", f"<!DOCTYPE html>{page}".encode(), content_type="text/html")
         proxy = Served("p", "proxy", remote=f"{remote.url}/simple/")
         with running(tmp_path / "home", settings=ServeSettings(repositories={"p": proxy})) as served:
-            listed = httpx.get(f"{served.index_url('p')}app/").text
+            listed = plain.get(f"{served.index_url('p')}app/").text
             base = f"{served.repository_url('p')}packages/app"
-            assert httpx.get(f"{base}/1.0/{WHEEL.filename}").status_code == 404
-            assert httpx.get(f"{base}/1.0/{WHEEL.filename}.metadata").status_code == 404
-            assert httpx.get(f"{base}/2.0/app-2.0-py3-none-any.whl").status_code == 200
-            assert httpx.get(f"{base}/3.0/app-3.0-py3-none-any.whl").status_code == 200
+            assert plain.get(f"{base}/1.0/{WHEEL.filename}").status_code == 404
+            assert plain.get(f"{base}/1.0/{WHEEL.filename}.metadata").status_code == 404
+            assert plain.get(f"{base}/2.0/app-2.0-py3-none-any.whl").status_code == 200
+            assert plain.get(f"{base}/3.0/app-3.0-py3-none-any.whl").status_code == 200
         assert WHEEL.filename not in listed
         assert "app-2.0" in listed
         assert "app-3.0" in listed
@@ -294,7 +294,7 @@ def test_a_page_that_unpacks_to_very_much_is_refused(tmp_path: Path, monkeypatch
         remote.add("/simple/app/", bomb, content_type="text/html", headers={"Content-Encoding": "gzip"})
         proxy = Served("p", "proxy", remote=f"{remote.url}/simple/")
         with running(tmp_path / "home", settings=ServeSettings(repositories={"p": proxy})) as served:
-            answer = httpx.get(f"{served.index_url('p')}app/")
+            answer = plain.get(f"{served.index_url('p')}app/")
         assert answer.status_code == 502
         assert "larger than" in answer.text
 

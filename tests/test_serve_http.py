@@ -20,6 +20,7 @@ from mirror.errors import StorageError
 from mirror.push.form import form_fields
 from mirror.serve import server as server_module
 from mirror.serve.server import Running
+from tests import plain
 from tests.push_support import make_upload
 from tests.wheelhouse import Built, make_sdist, make_wheel
 
@@ -35,7 +36,10 @@ LIMIT = 4 * 1024 * 1024
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A server with one project that no test changes."""
     folder = tmp_path_factory.mktemp("serve")
-    with serve.running(folder / "home") as found, httpx.Client(base_url=found.repository_url("pypi-hosted")) as client:
+    with (
+        serve.running(folder / "home") as found,
+        plain.Client(base_url=found.repository_url("pypi-hosted")) as client,
+    ):
         for built in (WHEEL, SDIST):
             assert upload(client, built, folder).status_code == 200
         yield client
@@ -54,7 +58,7 @@ def server(home: Path) -> Iterator[Running]:
 
 @pytest.fixture
 def client(server: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.repository_url("pypi-hosted")) as found:
+    with plain.Client(base_url=server.repository_url("pypi-hosted")) as found:
         yield found
 
 
@@ -174,7 +178,7 @@ def test_what_is_not_there_is_a_404_with_words(filled: httpx.Client, path: str) 
 
 def test_an_unknown_repository_names_the_known_ones(server: Running) -> None:
     for method in ("GET", "POST"):
-        answer = httpx.request(method, f"{server.url}/repository/typo/")
+        answer = plain.request(method, f"{server.url}/repository/typo/")
         assert answer.status_code == 404
         assert "pypi-hosted" in answer.text
 
@@ -189,10 +193,10 @@ def test_other_methods_are_told_where_uploads_go(filled: httpx.Client, method: s
 
 
 def test_status_and_front_page(server: Running) -> None:
-    assert httpx.get(f"{server.url}/service/rest/v1/status").status_code == 200
-    assert httpx.get(f"{server.url}/service/rest/v1/status/writable").status_code == 200
-    assert server.index_url("pypi-hosted") in httpx.get(f"{server.url}/").text
-    assert server.index_url("pypi-hosted") in httpx.get(server.repository_url("pypi-hosted")).text
+    assert plain.get(f"{server.url}/service/rest/v1/status").status_code == 200
+    assert plain.get(f"{server.url}/service/rest/v1/status/writable").status_code == 200
+    assert server.index_url("pypi-hosted") in plain.get(f"{server.url}/").text
+    assert server.index_url("pypi-hosted") in plain.get(server.repository_url("pypi-hosted")).text
 
 
 # Files
@@ -395,7 +399,7 @@ def test_a_body_that_is_cut_off_stores_nothing(server: Running, home: Path) -> N
     answer = raw(server, declared=2 * 1024 * 1024, sent=PART + bytes(1024 * 1024), cut=True)
     assert not answer.startswith(b"HTTP/1.1 2")
     # The connection is done when the server has cleaned up after it: it answers the next request on a new one.
-    with httpx.Client(base_url=server.repository_url("pypi-hosted")) as client:
+    with plain.Client(base_url=server.repository_url("pypi-hosted")) as client:
         assert client.get("simple/").status_code == 200
     assert stored(home) == []
 
@@ -484,7 +488,7 @@ def test_serving_announces_its_address_and_ends_on_sigterm(home: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", script, str(home)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        assert json.loads(httpx.get(f"{url}/repository/pypi-hosted/simple/", headers={"accept": JSON}).content)
+        assert json.loads(plain.get(f"{url}/repository/pypi-hosted/simple/", headers={"accept": JSON}).content)
         process.terminate()
         process.wait(30)
     assert not home.exists()

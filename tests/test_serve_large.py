@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -17,6 +16,7 @@ from sqlalchemy import event
 from mirror import serve
 from mirror.serve.home import Home
 from mirror.serve.server import Running
+from tests import plain
 from tests.large_support import fill
 from tests.test_serve_http import HTML, JSON
 
@@ -59,12 +59,12 @@ def test_a_project_page_is_one_query_by_index(large: tuple[Running, Home], kind:
     server, _ = large
     url = f"{server.index_url('pypi-hosted')}project-00000/"
     with statements() as found:
-        page = httpx.get(url, headers={"accept": kind})
+        page = plain.get(url, headers={"accept": kind})
     assert page.text.count("project_00000-") >= OF_ONE
     assert len(asked_of_files(found)) == 1
     assert len(found) == 2
     with statements() as found:
-        again = httpx.get(url, headers={"accept": kind, "if-none-match": page.headers["etag"]})
+        again = plain.get(url, headers={"accept": kind, "if-none-match": page.headers["etag"]})
     assert again.status_code == 304
     assert "files" not in asked_of_files(found)[0]
 
@@ -100,15 +100,18 @@ def test_no_query_reads_a_whole_table_or_sorts_it(large: tuple[Running, Home], a
 def test_the_root_is_read_in_batches_and_complete(large: tuple[Running, Home]) -> None:
     server, _ = large
     names = [f"project-{number:05}" for number in range(PROJECTS)]
-    with statements() as found, httpx.stream("GET", server.index_url("pypi-hosted"), headers={"accept": JSON}) as page:
+    with (
+        statements() as found,
+        plain.stream("GET", server.index_url("pypi-hosted"), headers={"accept": JSON}) as page,
+    ):
         body = b"".join(page.iter_bytes())
     assert [each["name"] for each in json.loads(body)["projects"]] == names
     assert "content-length" not in page.headers
     assert len(asked_of_files(found)) == 2 * 4  # for the ETag and for the body: two full batches, a rest, the end
-    again = httpx.get(server.index_url("pypi-hosted"), headers={"accept": JSON, "if-none-match": page.headers["etag"]})
+    again = plain.get(server.index_url("pypi-hosted"), headers={"accept": JSON, "if-none-match": page.headers["etag"]})
     assert again.status_code == 304
-    assert httpx.get(server.index_url("pypi-hosted")).text.count("<a href") == PROJECTS
-    assert httpx.head(server.index_url("pypi-hosted")).status_code == 200
+    assert plain.get(server.index_url("pypi-hosted")).text.count("<a href") == PROJECTS
+    assert plain.head(server.index_url("pypi-hosted")).status_code == 200
 
 
 def test_memory_does_not_grow_with_the_root(tmp_path: Path) -> None:
@@ -127,6 +130,6 @@ def test_memory_does_not_grow_with_the_root(tmp_path: Path) -> None:
 
 def test_a_page_for_people_shows_the_first_and_counts_the_rest(large: tuple[Running, Home]) -> None:
     server, _ = large
-    page = httpx.get(f"{server.url}/browse/pypi-all/").text
+    page = plain.get(f"{server.url}/browse/pypi-all/").text
     assert f"Projects ({PROJECTS})" in page
     assert f"and {PROJECTS - 500} more" in page

@@ -23,6 +23,7 @@ import httpx
 import pytest
 
 from mirror.index.simple import JSON_TYPE
+from tests import plain
 from tests.push_support import free_port
 from tests.wheelhouse import make_wheel
 
@@ -89,7 +90,7 @@ def served(home: Path, port: int, load: Load) -> Iterator[subprocess.Popen[bytes
         try:
             while process.poll() is None:
                 with suppress(httpx.HTTPError):
-                    if httpx.get(f"{load.url}/service/rest/v1/status").status_code == 200:
+                    if plain.get(f"{load.url}/service/rest/v1/status").status_code == 200:
                         break
                 time.sleep(0.05)
             load.up.set()
@@ -133,7 +134,7 @@ def test_many_clients_and_a_server_that_is_killed(tmp_path: Path) -> None:
         command, env={**os.environ, "AIRGAP_HOME": str(home)}, capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
-    with served(home, port, load), httpx.Client(base_url=f"{load.url}/repository/pypi-hosted/simple/") as client:
+    with served(home, port, load), plain.Client(base_url=f"{load.url}/repository/pypi-hosted/simple/") as client:
         there = {
             file["filename"]: file["hashes"]["sha256"]
             for number in range(UPLOADERS)

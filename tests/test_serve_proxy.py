@@ -20,6 +20,7 @@ from mirror.serve.home import Home
 from mirror.serve.maintain import collect
 from mirror.serve.recent import Recent
 from mirror.serve.server import Running, running
+from tests import plain
 from tests.http_support import Cut, Hold, Reply, Request, Server, Status
 from tests.test_serve_http import JSON, pip, upload
 from tests.wheelhouse import Built, make_sdist, make_wheel
@@ -84,13 +85,13 @@ def served(remote: Remote, tmp_path: Path) -> Iterator[Running]:
 
 @pytest.fixture
 def proxy(served: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.repository_url("p"), follow_redirects=True, timeout=30) as client:
+    with plain.Client(base_url=served.repository_url("p"), follow_redirects=True, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
 def group(served: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.repository_url("g"), timeout=30) as client:
+    with plain.Client(base_url=served.repository_url("g"), timeout=30) as client:
         yield client
 
 
@@ -206,7 +207,7 @@ def test_within_its_age_a_page_is_not_asked_for_again(remote: Remote, tmp_path: 
     for _ in range(2):  # the second server finds the page that the first one kept
         with (
             running(tmp_path / "home", settings=repositories(remote.url, max_age=1000)) as served,
-            httpx.Client(base_url=served.repository_url("p")) as client,
+            plain.Client(base_url=served.repository_url("p")) as client,
         ):
             assert page(client, "lib")
             for _ in range(2):
@@ -257,7 +258,7 @@ def test_offline_serves_what_is_cached_and_nothing_else(remote: Remote, proxy: h
     asked = len(remote.server.requests)
     with (
         running(tmp_path / "home", settings=repositories(remote.url, offline=True)) as served,
-        httpx.Client(base_url=served.repository_url("p")) as client,
+        plain.Client(base_url=served.repository_url("p")) as client,
     ):
         assert set(page(client, "lib")) == {WHEEL.filename}
         assert client.get(path_of(WHEEL)).content == WHEEL.data
@@ -271,13 +272,13 @@ def test_offline_serves_what_is_cached_and_nothing_else(remote: Remote, proxy: h
 def test_what_nobody_asked_for_is_forgotten(remote: Remote, tmp_path: Path) -> None:
     kept = Served("p", "proxy", remote=remote.url, max_age=0, keep_days=30)
     with running(tmp_path / "home", settings=ServeSettings(repositories={"p": kept})) as server:
-        with httpx.Client(base_url=server.repository_url("p"), timeout=30) as client:
+        with plain.Client(base_url=server.repository_url("p"), timeout=30) as client:
             for path in (path_of(WHEEL), path_of(WHEEL) + ".metadata", path_of(BIG, "big")):
                 assert client.get(path).status_code == 200
         for note in (tmp_path / "home" / "proxied").rglob("*"):
             if note.is_file():
                 os.utime(note, (0, 0))
-        with httpx.Client(base_url=server.repository_url("p"), timeout=30) as client:
+        with plain.Client(base_url=server.repository_url("p"), timeout=30) as client:
             remote.server.script("/simple/big/", Status(500), Status(500), Status(500))
             assert client.get("simple/big/").status_code == 200  # an old one, which counts all the same
     for offline, forgotten in ((True, 0), (False, 1), (False, 0)):
@@ -285,7 +286,7 @@ def test_what_nobody_asked_for_is_forgotten(remote: Remote, tmp_path: Path) -> N
             assert collect(home).forgotten == forgotten
             assert list(home.catalog.projects("p")) == (["big"] if not offline else ["big", "lib"])
     with running(tmp_path / "home", settings=ServeSettings(repositories={"p": kept})) as server:
-        assert httpx.get(server.repository_url("p") + path_of(WHEEL)).content == WHEEL.data
+        assert plain.get(server.repository_url("p") + path_of(WHEEL)).content == WHEEL.data
     assert remote.downloads(WHEEL) == 2
 
 
@@ -324,7 +325,7 @@ def test_credentials_go_to_the_remote_alone(tmp_path: Path, monkeypatch: pytest.
         )  # fmt: skip
         with (
             running(tmp_path / "home", settings=ServeSettings(repositories={"p": named})) as served,
-            httpx.Client(base_url=served.repository_url("p")) as client,
+            plain.Client(base_url=served.repository_url("p")) as client,
         ):
             assert client.get(path_of(WHEEL)).content == WHEEL.data
         assert "authorization" in index.seen("/simple/lib/")[-1].headers
@@ -335,14 +336,14 @@ def test_a_proxy_of_itself_is_found_out(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def back(request: Request) -> Reply:
-        answer = httpx.get(f"{seen[0]}/repository/p/simple/lib/", headers={"via": request.headers["via"]})
+        answer = plain.get(f"{seen[0]}/repository/p/simple/lib/", headers={"via": request.headers["via"]})
         return Reply(answer.status_code, answer.content, {"content-type": "text/plain"})
 
     with Server() as remote:
         remote.handle("/simple/lib/", back)
         with running(tmp_path / "home", settings=repositories(f"{remote.url}/simple/")) as served:
             seen.append(served.url)
-            answer = httpx.get(f"{served.url}/repository/p/simple/lib/", timeout=30)
+            answer = plain.get(f"{served.url}/repository/p/simple/lib/", timeout=30)
             assert answer.status_code == 502
             assert "508" in answer.text
 
@@ -354,7 +355,7 @@ def test_a_group_merges_and_the_first_member_wins(
     served: Running, group: httpx.Client, remote: Remote, tmp_path: Path
 ) -> None:
     private = make_wheel("lib", "1.0", files={"private.py": b""})
-    with httpx.Client(base_url=served.repository_url("pypi-hosted")) as hosted:
+    with plain.Client(base_url=served.repository_url("pypi-hosted")) as hosted:
         assert upload(hosted, private, tmp_path).status_code == 200
     files = page(group, "lib")
     assert set(files) == {WHEEL.filename, SDIST.filename}
@@ -369,7 +370,7 @@ def test_a_group_merges_and_the_first_member_wins(
 def test_a_member_that_fails_is_reported_and_the_others_serve(
     served: Running, group: httpx.Client, remote: Remote, tmp_path: Path
 ) -> None:
-    with httpx.Client(base_url=served.repository_url("pypi-hosted")) as hosted:
+    with plain.Client(base_url=served.repository_url("pypi-hosted")) as hosted:
         upload(hosted, NEWER, tmp_path)
     remote.server.script("/simple/lib/", Status(403))
     remote.server.script("/simple/other/", Status(403))
@@ -388,8 +389,8 @@ def test_uploads_to_a_group_go_where_it_says(
     served: Running, group: httpx.Client, proxy: httpx.Client, tmp_path: Path
 ) -> None:
     assert upload(group, NEWER, tmp_path).status_code == 200
-    assert NEWER.filename in httpx.get(f"{served.index_url('pypi-hosted')}lib/").text
-    with httpx.Client(base_url=served.repository_url("closed")) as closed:
+    assert NEWER.filename in plain.get(f"{served.index_url('pypi-hosted')}lib/").text
+    with plain.Client(base_url=served.repository_url("closed")) as closed:
         for client in (closed, proxy):
             answer = upload(client, NEWER, tmp_path)
             assert answer.status_code == 400
@@ -397,7 +398,7 @@ def test_uploads_to_a_group_go_where_it_says(
 
 
 def test_pip_installs_through_a_group(served: Running, remote: Remote, tmp_path: Path) -> None:
-    with httpx.Client(base_url=served.repository_url("pypi-hosted")) as hosted:
+    with plain.Client(base_url=served.repository_url("pypi-hosted")) as hosted:
         upload(hosted, make_wheel("app", requires=["lib"]), tmp_path)
     target = tmp_path / "target"
     done = pip(
@@ -410,7 +411,7 @@ def test_pip_installs_through_a_group(served: Running, remote: Remote, tmp_path:
 def test_another_airgap_as_the_remote(served: Running, remote: Remote, tmp_path: Path) -> None:
     with (
         running(tmp_path / "second", settings=repositories(served.index_url("p"))) as second,
-        httpx.Client(base_url=second.repository_url("p"), timeout=30) as client,
+        plain.Client(base_url=second.repository_url("p"), timeout=30) as client,
     ):
         assert set(page(client, "lib")) == {WHEEL.filename, SDIST.filename}
         assert client.get(f"{path_of(WHEEL)}.metadata").content == WHEEL.metadata

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -27,6 +26,7 @@ from mirror.serve.home import Home
 from mirror.serve.hosted import Claims
 from mirror.serve.maintain import check, collect
 from mirror.serve.server import running
+from tests import plain
 from tests.test_serve_access import airgap
 from tests.test_serve_http import JSON, upload
 from tests.wheelhouse import make_wheel
@@ -74,7 +74,7 @@ def test_write_policies(tmp_path: Path, policy: str, first: int, again: int, wor
     settings = ServeSettings(repositories={"r": Served("r", "hosted", write_policy=policy)})
     with (
         running(tmp_path / "home", settings=settings) as server,
-        httpx.Client(base_url=server.repository_url("r")) as client,
+        plain.Client(base_url=server.repository_url("r")) as client,
     ):
         assert upload(client, WHEEL, tmp_path).status_code == first
         answer = upload(client, WHEEL, tmp_path)
@@ -88,17 +88,17 @@ def test_yanked_files_say_so_until_they_are_not(tmp_path: Path) -> None:
     with running(tmp_path / "home") as server, Home(tmp_path / "home") as home:
         add(home, "pypi-hosted", "1.0", tmp_path)
         hosted, url = home.hosted("pypi-hosted"), f"{server.index_url('pypi-hosted')}app/"
-        tags = {httpx.get(url).headers["etag"]}
+        tags = {plain.get(url).headers["etag"]}
         hosted.yank(WHEEL.filename, "broken", actor="me")
-        tags.add(httpx.get(url).headers["etag"])
-        assert httpx.get(url, headers={"accept": JSON}).json()["files"][0]["yanked"] == "broken"
-        assert 'data-yanked="broken"' in httpx.get(url).text
+        tags.add(plain.get(url).headers["etag"])
+        assert plain.get(url, headers={"accept": JSON}).json()["files"][0]["yanked"] == "broken"
+        assert 'data-yanked="broken"' in plain.get(url).text
         hosted.yank(WHEEL.filename, None, actor="me")
-        tags.add(httpx.get(url).headers["etag"])
-        assert "yanked" not in httpx.get(url, headers={"accept": JSON}).json()["files"][0]
+        tags.add(plain.get(url).headers["etag"])
+        assert "yanked" not in plain.get(url, headers={"accept": JSON}).json()["files"][0]
         assert len(tags) == 3
         hosted.remove(WHEEL.filename, actor="me")
-        assert httpx.get(url).status_code == 404
+        assert plain.get(url).status_code == 404
         with pytest.raises(ConfigError, match="no file"):
             hosted.remove("x", actor="me")
         with pytest.raises(ConfigError, match="no file"):

@@ -16,6 +16,7 @@ import pytest
 from mirror import serve
 from mirror.serve.hosted import Claims
 from mirror.serve.server import Running
+from tests import plain
 from tests.test_serve_http import JSON, upload
 from tests.wheelhouse import Built, core_metadata, make_sdist, make_wheel
 
@@ -39,7 +40,10 @@ PYTHONS = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "ver
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("search")
-    with serve.running(folder / "home") as found, httpx.Client(base_url=found.repository_url("pypi-all")) as client:
+    with (
+        serve.running(folder / "home") as found,
+        plain.Client(base_url=found.repository_url("pypi-all")) as client,
+    ):
         for built in FILES:
             assert upload(client, built, folder).status_code == 200
         yield found
@@ -91,10 +95,10 @@ CALL = "<methodCall><methodName>search</methodName><params><param><value>{}</val
     ids=range(8),
 )
 def test_a_body_that_is_no_call_gets_a_fault(server: Running, body: bytes) -> None:
-    answer = httpx.post(f"{server.repository_url('pypi-hosted')}pypi", content=body)
+    answer = plain.post(f"{server.repository_url('pypi-hosted')}pypi", content=body)
     assert answer.status_code == 200
     assert "<fault>" in answer.text
-    assert httpx.post(f"{server.repository_url('pypi-hosted')}pypi", content=bytes(100_000)).status_code == 413
+    assert plain.post(f"{server.repository_url('pypi-hosted')}pypi", content=bytes(100_000)).status_code == 413
 
 
 @pytest.mark.parametrize("python", PYTHONS, ids=lambda path: path.parts[-3])
@@ -123,7 +127,7 @@ def test_airgap_search(tmp_path: Path) -> None:
 
 
 def rest(server: Running, path: str, **parameters: str) -> httpx.Response:
-    return httpx.get(f"{server.url}/service/rest/v1/{path}", params=parameters)
+    return plain.get(f"{server.url}/service/rest/v1/{path}", params=parameters)
 
 
 def test_components_come_with_their_assets(server: Running) -> None:
@@ -135,10 +139,10 @@ def test_components_come_with_their_assets(server: Running) -> None:
     (asset,) = page["items"][0]["assets"]
     assert asset["checksum"]["sha256"] == FILES[-1].sha256
     assert asset["fileSize"] == len(FILES[-1].data)
-    assert httpx.get(asset["downloadUrl"]).content == FILES[-1].data
+    assert plain.get(asset["downloadUrl"]).content == FILES[-1].data
     in_group = rest(server, "components", repository="pypi-all").json()["items"][0]
     assert in_group["repository"] == "pypi-all"
-    assert httpx.get(in_group["assets"][0]["downloadUrl"]).content == FILES[-1].data
+    assert plain.get(in_group["assets"][0]["downloadUrl"]).content == FILES[-1].data
 
 
 @pytest.mark.parametrize(
@@ -188,14 +192,14 @@ def test_a_component_is_uploaded(server: Running) -> None:
     built = make_wheel("rest-upload")
     url = f"{server.url}/service/rest/v1/components"
     files = {"pypi.asset": (built.filename, built.data)}
-    assert httpx.post(url, params={"repository": "pypi-hosted"}, files=files).status_code == 204
-    page = httpx.get(f"{server.index_url('pypi-hosted')}rest-upload/", headers={"accept": JSON}).json()
+    assert plain.post(url, params={"repository": "pypi-hosted"}, files=files).status_code == 204
+    page = plain.get(f"{server.index_url('pypi-hosted')}rest-upload/", headers={"accept": JSON}).json()
     assert page["files"][0]["hashes"]["sha256"] == built.sha256
-    assert httpx.post(url, files=files).status_code == 422
-    assert httpx.post(url, params={"repository": "typo"}, files=files).status_code == 404
+    assert plain.post(url, files=files).status_code == 422
+    assert plain.post(url, params={"repository": "typo"}, files=files).status_code == 404
     other = {"pypi.asset": (built.filename, make_wheel("rest-upload", files={"x.py": b""}).data)}
-    assert httpx.post(url, params={"repository": "pypi-hosted"}, files=other).status_code == 400
-    refused = httpx.post(url, params={"repository": "pypi-proxy"}, files=files)
+    assert plain.post(url, params={"repository": "pypi-hosted"}, files=other).status_code == 400
+    refused = plain.post(url, params={"repository": "pypi-proxy"}, files=files)
     assert refused.status_code == 400
     ((identity, message),) = (tuple(error.values()) for error in refused.json())
     assert identity == "*"

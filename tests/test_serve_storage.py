@@ -29,6 +29,7 @@ from mirror.serve.databases import PostgreSQL
 from mirror.serve.home import Home
 from mirror.serve.hosted import Claims
 from mirror.serve.maintain import check, collect
+from tests import plain
 from tests.postgres_support import PASSWORD, Postgres
 from tests.publisher_conformance import PublisherConformance
 from tests.s3_support import S3Server
@@ -74,7 +75,7 @@ def filled(postgres: Postgres, s3_server: S3Server, tmp_path_factory: pytest.Tem
     with (
         shared_storage(postgres, s3_server).known() as settings,
         serve.running(folder / "home", settings=settings) as found,
-        httpx.Client(base_url=found.repository_url("pypi-hosted")) as client,
+        plain.Client(base_url=found.repository_url("pypi-hosted")) as client,
     ):
         for built in (WHEEL, SDIST):
             assert upload(client, built, folder).status_code == 200
@@ -102,7 +103,7 @@ def home(settings: Any, tmp_path: Path) -> Iterator[Home]:
 def client(settings: Any, tmp_path: Path) -> Iterator[httpx.Client]:
     with (
         serve.running(tmp_path / "home", settings=settings) as server,
-        httpx.Client(base_url=server.repository_url("pypi-hosted")) as found,
+        plain.Client(base_url=server.repository_url("pypi-hosted")) as found,
     ):
         yield found
 
@@ -295,13 +296,13 @@ def test_a_proxied_file_goes_into_the_bucket_while_many_read_it(
     with serve.running(tmp_path / "first", settings=settings) as server:
 
         def get(_: int) -> bytes:
-            return httpx.get(server.repository_url("p") + path, timeout=30).content
+            return plain.get(server.repository_url("p") + path, timeout=30).content
 
         with ThreadPoolExecutor(6) as pool:
             assert {hashlib.sha256(data).hexdigest() for data in pool.map(get, range(12))} == {BIG.sha256}
         assert remote.downloads(BIG) == 1
     with serve.running(tmp_path / "second", settings=settings) as server:  # another node has it without the remote
-        part = httpx.get(server.repository_url("p") + path, headers={"range": "bytes=-10"})
+        part = plain.get(server.repository_url("p") + path, headers={"range": "bytes=-10"})
         assert (part.status_code, part.content) == (206, BIG.data[-10:])
         assert remote.downloads(BIG) == 1
     assert not list((tmp_path / "first/incoming").glob("*"))
@@ -323,7 +324,7 @@ def test_nodes_share_everything_and_a_killed_one_loses_nothing(shared: Shared, t
 
         def uploading(number: int) -> None:
             """Upload through both nodes in turn; what one takes the other shows in its next answer."""
-            with httpx.Client(timeout=30) as one, httpx.Client(timeout=30) as other:
+            with plain.Client(timeout=30) as one, plain.Client(timeout=30) as other:
                 clients = [one, other]
                 for client, url in zip(clients, urls, strict=True):
                     client.base_url = httpx.URL(url)
@@ -348,7 +349,7 @@ def test_nodes_share_everything_and_a_killed_one_loses_nothing(shared: Shared, t
             list(pool.map(uploading, range(4)))
         assert nodes[0][1].wait(60) != 0
         assert len(acknowledged) >= 30  # the second node took its half until the end
-        with httpx.Client(base_url=urls[1]) as client:
+        with plain.Client(base_url=urls[1]) as client:
             for filename, sha256 in acknowledged.items():
                 project, version = filename.split("-")[:2]
                 got = client.get(f"packages/{project}/{version}/{filename}")
@@ -367,13 +368,13 @@ def test_two_workers_on_a_file_and_a_folder(tmp_path: Path) -> None:
             (tmp_path / f"t{number}").mkdir()
             for version in range(6):
                 built = make_wheel("app", f"{number}.{version}")
-                with httpx.Client(base_url=base) as client:  # a new connection each time: either worker may have it
+                with plain.Client(base_url=base) as client:  # a new connection each time: either worker may have it
                     assert upload(client, built, tmp_path / f"t{number}").status_code == 200
                     assert built.filename in client.get("simple/app/").text
 
         with ThreadPoolExecutor(6) as pool:
             list(pool.map(uploading, range(6)))
-        text = httpx.get(f"{url}/metrics").text
+        text = plain.get(f"{url}/metrics").text
         assert metric(text, 'airgap_http_requests_total{handler="upload"') == 36
         assert metric(text, 'airgap_http_requests_total{handler="page"') == 36
         assert metric(text, 'airgap_repository_files{repository="pypi-hosted"}') == 36
@@ -397,7 +398,7 @@ def test_a_worker_that_is_killed_is_replaced_and_none_outlives_the_first(tmp_pat
         assert len(before) == 2
         os.kill(min(before), 9)
         while len(workers(process.pid) - before) < 1:
-            assert httpx.get(f"{url}/-/health").status_code == 200
+            assert plain.get(f"{url}/-/health").status_code == 200
         left = workers(process.pid)
         process.kill()
         process.wait(60)
@@ -411,13 +412,13 @@ def test_it_is_not_ready_without_its_storage(shared: Shared, postgres: Postgres,
         for there in (True, False, True):
             postgres.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {there}')
             postgres.disconnect(name)
-            answer = httpx.get(f"{server.url}/-/ready")
+            answer = plain.get(f"{server.url}/-/ready")
             expected = (200, "ready\n") if there else (503, "catalog can't be reached\n")
             assert (answer.status_code, answer.text) == expected
-            assert httpx.get(f"{server.url}/-/health").status_code == 200
+            assert plain.get(f"{server.url}/-/health").status_code == 200
     with shared.known() as settings:
         gone = replace(settings, blobs="s3://no-such-bucket")
         with serve.running(tmp_path, settings=gone) as server:
-            answer = httpx.get(f"{server.url}/-/ready")
+            answer = plain.get(f"{server.url}/-/ready")
             assert (answer.status_code, answer.text) == (503, "blobs can't be reached\n")
-            assert httpx.get(f"{server.url}/-/health").status_code == 200
+            assert plain.get(f"{server.url}/-/health").status_code == 200

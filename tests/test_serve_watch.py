@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from mirror import serve
@@ -16,6 +15,7 @@ from mirror.config.serving import read_serving
 from mirror.errors import ConfigError, MissingExtraError
 from mirror.objects import Bucket
 from mirror.serve.databases import PostgreSQL
+from tests import plain
 from tests.http_support import Server
 from tests.wheelhouse import make_wheel
 
@@ -24,7 +24,7 @@ WHEEL = make_wheel("lib", "1.0")
 
 def metrics(url: str, **options: tuple[str, str]) -> dict[str, float]:
     """The numbers by their names with labels."""
-    answer = httpx.get(f"{url}/metrics", auth=options.get("auth"))
+    answer = plain.get(f"{url}/metrics", auth=options.get("auth"))
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/plain; version=")
     lines = (line for line in answer.text.splitlines() if line and not line.startswith("#"))
@@ -34,13 +34,13 @@ def metrics(url: str, **options: tuple[str, str]) -> dict[str, float]:
 def test_a_server_that_answers_is_healthy_and_ready(tmp_path: Path) -> None:
     with serve.running(tmp_path / "home") as server:
         for path, said in (("/-/health", "ok\n"), ("/-/ready", "ready\n")):
-            answer = httpx.get(server.url + path)
+            answer = plain.get(server.url + path)
             assert (answer.status_code, answer.text, answer.headers["cache-control"]) == (200, said, "no-store")
-            assert httpx.head(server.url + path).status_code == 200
+            assert plain.head(server.url + path).status_code == 200
 
 
 def test_requests_are_counted_by_what_answered_them_and_never_by_their_paths(tmp_path: Path) -> None:
-    with serve.running(tmp_path / "home") as server, httpx.Client(base_url=server.url) as client:
+    with serve.running(tmp_path / "home") as server, plain.Client(base_url=server.url) as client:
         for path in ("/repository/pypi-hosted/simple/", "/repository/pypi-hosted/simple/a/", "/no/such/place"):
             client.get(path)
         client.request("BREW", "/repository/pypi-hosted/simple/")
@@ -73,8 +73,8 @@ def test_what_is_there_and_what_proxies_did(tmp_path: Path) -> None:
         with serve.running(tmp_path / "home", settings=settings) as server:
             url = server.repository_url("p")
             for _ in range(3):
-                assert httpx.get(f"{url}simple/lib/").status_code == 200
-                assert httpx.get(f"{url}packages/lib/1.0/{WHEEL.filename}").content == WHEEL.data
+                assert plain.get(f"{url}simple/lib/").status_code == 200
+                assert plain.get(f"{url}packages/lib/1.0/{WHEEL.filename}").content == WHEEL.data
             found = metrics(server.url)
     asked = 'airgap_proxy_requests_total{{repository="p",result="{}",what="{}"}}'
     assert found[asked.format("miss", "file")] == 1
@@ -96,9 +96,9 @@ def test_who_may_see_the_metrics(tmp_path: Path) -> None:
         (ServeSettings(metrics="off"), (404, 404, 404)),
     ):
         with serve.running(tmp_path / "home", settings=settings) as server:
-            found = tuple(httpx.get(f"{server.url}/metrics", auth=auth).status_code for auth in (None, reader, chief))
+            found = tuple(plain.get(f"{server.url}/metrics", auth=auth).status_code for auth in (None, reader, chief))
             assert found == expected
-            assert httpx.get(f"{server.url}/-/ready").status_code == 200
+            assert plain.get(f"{server.url}/-/ready").status_code == 200
 
 
 def read(folder: Path, text: str) -> ServeSettings:

@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from mirror import serve
@@ -19,6 +18,7 @@ from mirror.models import Hashes
 from mirror.serve import web
 from mirror.serve.hosted import Claims
 from mirror.serve.server import Running, running
+from tests import plain
 from tests.test_serve_search import wheel
 from tests.wheelhouse import core_metadata, make_sdist, make_wheel
 
@@ -58,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def text(server: Running, path: str) -> str:
-    answer = httpx.get(f"{server.url}{path}")
+    answer = plain.get(f"{server.url}{path}")
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     policy = answer.headers["content-security-policy"]
@@ -75,7 +75,7 @@ def test_the_front_page_leads_everywhere(server: Running) -> None:
     front = text(server, "/")
     for name in ("pypi-all", "pypi-hosted", "pypi-proxy", "team"):
         assert f'href="/browse/{name}/"' in front
-    assert httpx.get(f"{server.url}{web.STYLE_PATH}").headers["content-type"].startswith("text/css")
+    assert plain.get(f"{server.url}{web.STYLE_PATH}").headers["content-type"].startswith("text/css")
 
 
 @pytest.mark.parametrize("name", ["pypi-hosted", "team"])
@@ -102,8 +102,8 @@ def test_a_project_shows_releases_files_and_description(server: Running) -> None
     assert "sha256 " in page
     assert "<em>cuts</em>" in page or "# Some tool" in page
     for path in re.findall(r'href="(/repository/[^"]+)"', page):
-        assert httpx.get(f"{server.url}{path}").status_code == 200
-    assert httpx.get(f"{server.url}/browse/pypi-hosted/nothing/").status_code == 404
+        assert plain.get(f"{server.url}{path}").status_code == 200
+    assert plain.get(f"{server.url}/browse/pypi-hosted/nothing/").status_code == 404
 
 
 def test_texts_of_strangers_stay_texts() -> None:
