@@ -87,7 +87,7 @@ def process(command: list[str], url: str, log: Path, environ: Mapping[str, str] 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")} | dict(environ)
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as running:
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 150  # where many other things run, too
             while True:
                 try:
                     urllib.request.urlopen(url, timeout=5).close()

@@ -59,19 +59,29 @@ class TestEmbeddedOverHTTP(PublisherConformance):
             yield LegacyPublisher(client, server.repository_url("pypi-hosted"))
 
 
+@pytest.fixture(scope="module", params=["sha256", "md5", "off"])
+def pypiserver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Its URL, and the folder that it looks into with every request."""
+    folder = tmp_path_factory.mktemp("pypiserver")
+    port = free_port()
+    packages = folder / "packages"
+    packages.mkdir()
+    command = [sys.executable, "-m", "pypiserver", "run", "-i", "127.0.0.1", "-p", str(port), "-a", ".", "-P", "."]
+    command += ["--hash-algo", request.param, "--fallback-url", "http://pypi.invalid/simple/", str(packages)]
+    url = f"http://127.0.0.1:{port}/"
+    with process(command, url, folder / "log"):
+        yield url, packages
+
+
 class TestPypiserver(PublisherConformance):
     """With its fallback to PyPI switched on, as it is by default: nothing may be asked there."""
 
-    @pytest.fixture(params=["sha256", "md5", "off"])
-    def publisher(self, tmp_path: Path, client: Client, request: pytest.FixtureRequest) -> Iterator[Publisher]:
-        port = free_port()
-        packages = tmp_path / "packages"
-        packages.mkdir()
-        command = [sys.executable, "-m", "pypiserver", "run", "-i", "127.0.0.1", "-p", str(port), "-a", ".", "-P", "."]
-        command += ["--hash-algo", request.param, "--fallback-url", "http://pypi.invalid/simple/", str(packages)]
-        url = f"http://127.0.0.1:{port}/"
-        with process(command, url, tmp_path / "log"):
-            yield LegacyPublisher(client, url)
+    @pytest.fixture
+    def publisher(self, pypiserver: tuple[str, Path], client: Client) -> Iterator[Publisher]:
+        url, packages = pypiserver
+        yield LegacyPublisher(client, url)
+        for path in packages.iterdir():
+            path.unlink()
 
 
 @pytest.fixture(scope="module")
