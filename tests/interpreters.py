@@ -15,15 +15,17 @@ _PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
 
 
 def interpreters() -> Iterator[str]:
-    """Every Python from 3.6 on that runs here, once, whatever stands in front of it."""
-    found = [shutil.which(f"python3.{minor}") for minor in range(6, 16)]
+    """Every Python from 3.6 on that runs here, once."""
+    found = filter(None, (shutil.which(f"python3.{minor}") for minor in range(6, 16)))
+    # pyenv's scripts of these names, slow to start, lead to what is looked at anyway.
+    real = (path for path in found if Path(path).parent != _PYENV.with_name("shims"))
     seen: set[Path] = set()
-    for path in (sys.executable, *filter(None, found), *map(str, sorted(_PYENV.glob("3.*/bin/python")))):
+    for path in (sys.executable, *real, *map(str, sorted(_PYENV.glob("3.*/bin/python")))):
         asked = subprocess.run(
             [path, "-c", "import sys; print(sys.executable)"], check=False, capture_output=True, text=True
         )
-        if asked.returncode == 0 and (real := Path(asked.stdout.strip()).resolve()) not in seen:
-            seen.add(real)
+        if asked.returncode == 0 and (itself := Path(asked.stdout.strip()).resolve()) not in seen:
+            seen.add(itself)
             yield path
 
 

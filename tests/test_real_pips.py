@@ -150,11 +150,30 @@ LOCKED = (make_wheel("app", requires=["leaf", "old; python_version < '3.11'"]), 
 OLD = "python_version < '3.11'"
 
 
-def locked(case: Case, name: str, head: str, package: Callable[[Built, str, str], str], tail: str = "") -> Path:
-    """Pack the lock *name* of LOCKED; newer versions are there, and stay there."""
+def locks(case: Case) -> Path:
+    """Locks of every kind that name the same files; newer versions are there, and stay there.
+
+    What is unpacked from their bundles is the same, so that the pips need to install only one of them.
+    """
     case.publish(*LOCKED, make_wheel("app", "2.0"), make_wheel("leaf", "2.0"))
+    made = [kind(case) for kind in (pylock, uv, poetry, pdm)]
+    given: list[dict[str, bytes]] = []
+    for bundle in made:
+        folder = case.folder / f"{bundle.name} unpacked"
+        ran = airgap("unpack", bundle, folder, "-q")
+        assert ran.code == 0, ran.err
+        paths = [*folder.glob("packages/*"), *folder.glob("locks/*.txt")]
+        given.append({path.name: path.read_bytes() for path in paths})
+    expected = {each.filename for each in LOCKED} | {f"{machine.target}.txt" for machine in case.machines}
+    assert expected <= given[0].keys()
+    assert all(each == given[0] for each in given)
+    return made[0]
+
+
+def locked(case: Case, name: str, head: str, package: Callable[[Built, str, str], str], tail: str = "") -> Path:
+    """Pack the lock *name* of LOCKED."""
     texts = [package(each, each.filename.split("-")[0], f"{case.at.url()}files/{each.filename}") for each in LOCKED]
-    return case.pack(case.write(name, "".join([head, *texts, tail])))
+    return case.pack(case.write(name, "".join([head, *texts, tail])), output=f"{name}.tar.zst")
 
 
 def pylock(case: Case) -> Path:
@@ -197,7 +216,7 @@ def pdm(case: Case) -> Path:
     return locked(case, "pdm.lock", head, package)
 
 
-CASES = (wheels, sdists, companions, direct, built_here, pylock, uv, poetry, pdm)
+CASES = (wheels, sdists, companions, direct, built_here, locks)
 
 
 @pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
