@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sysconfig
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ _SETTINGS_OF = ("AIRGAP_", "AWS_", "PG", "PIP_", "TWINE_", "UV_")
 _XDG = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "XDG_DATA_HOME": ".local/share"}
 _XDG |= {"XDG_STATE_HOME": ".local/state", "XDG_CONFIG_DIRS": "etc/xdg", "XDG_DATA_DIRS": "usr/share"}
 
+_numbers = itertools.count()
+
 
 def pytest_configure() -> None:
     """Refuse to test the source tree where the installed wheel was promised (scripts/test)."""
@@ -45,7 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def clean_environment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Hide the user's settings. A ``network`` test keeps them (they say how to reach the index), but not the data."""
-    home = tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.getbasetemp() / "homes" / str(next(_numbers))  # mktemp() would look at all of them first
+    home.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("network"):
             patch.setenv("AIRGAP_HOME", str(home / "airgap"))
