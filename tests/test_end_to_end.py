@@ -11,10 +11,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
+from mirror import serve
 from mirror.push.receipt import Receipt, State
+from tests import plain
 from tests.end_to_end_support import Desk, family, how_long, names, offer
 from tests.http_support import Server
 from tests.memory_support import run_measured
@@ -35,8 +36,9 @@ def desk(tmp_path: Path) -> Desk:
 
 @pytest.fixture(scope="session")
 def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an environment with nothing in it: pip, from where the tests run, installs there from outside."""
     folder = tmp_path_factory.mktemp("machine") / "venv"
-    venv.create(folder, with_pip=True)
+    venv.create(folder, symlinks=os.name != "nt")
     return folder / ("Scripts" if os.name == "nt" else "bin") / "python"
 
 
@@ -45,8 +47,8 @@ def pip_install(interpreter: Path, folder: Path, *arguments: str) -> subprocess.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     return subprocess.run(
         [
-            *(str(interpreter), "-m", "pip", "--isolated", "--disable-pip-version-check", "install", "--quiet"),
-            *("--no-cache-dir", "--target", str(folder), *arguments),
+            *(sys.executable, "-m", "pip", "--python", str(interpreter), "--isolated", "--disable-pip-version-check"),
+            *("install", "--quiet", "--no-cache-dir", "--target", str(folder), *arguments),
         ],
         env={**environment, "PIP_CONFIG_FILE": os.devnull},
         check=True,
@@ -122,8 +124,8 @@ def test_one_flipped_byte_fails_verify_and_uploads_nothing(server: Server, desk:
             bad = bytearray(good)
             bad[place] ^= 0x10
             (desk.folder / "bad.tar.zst").write_bytes(bad)
-            assert desk.run("verify", "bad.tar.zst", code=5).stderr.startswith("error: ")
-            desk.run("push", "bad.tar.zst", "--repo", f"{repository.url}/r/", code=5)
+            assert desk.run_here("verify", "bad.tar.zst", code=5).err.startswith("error: ")
+            desk.run_here("push", "bad.tar.zst", "--repo", f"{repository.url}/r/", code=5)
         assert [request for request in repository.requests if request.method != "GET"] == []
 
 
@@ -160,30 +162,24 @@ def test_push_killed_at_ten_moments_goes_on_and_uploads_nothing_twice(server: Se
     for number in range(11):
         machine = Desk(tmp_path / f"machine{number}")
         machine.folder.mkdir()
-        with machine.serving() as url:
-            command = (
-                "push",
-                tmp_path / "b.tar.zst",
-                "--repo",
-                f"{url}/repository/pypi-hosted/",
-                "--receipt",
-                "r.json",
-            )
+        with serve.running(machine.folder / "home") as repositories:
+            repository = repositories.repository_url("pypi-hosted")
+            command = ("push", tmp_path / "b.tar.zst", "--repo", repository, "--receipt", "r.json")
             if not seconds:
                 seconds = how_long(machine, *command)
                 continue
             machine.kill_after(moments.uniform(0.2, 1.0) * seconds, *command)
-            listed_before = on_index(f"{url}/repository/pypi-hosted/simple/", built)
+            listed_before = on_index(f"{repository}simple/", built)
             machine.run(*command)
             receipt = Receipt.from_json((machine.folder / "r.json").read_text())
             assert receipt.complete
             assert receipt.counts[State.UPLOADED] <= len(built) - len(listed_before)
-            assert len(on_index(f"{url}/repository/pypi-hosted/simple/", built)) == len(built)
+            assert len(on_index(f"{repository}simple/", built)) == len(built)
 
 
 def on_index(index: str, built: list[Built]) -> list[str]:
     """Those of *built* that the index shows with their digest."""
-    with httpx.Client() as client:
+    with plain.Client() as client:
         pages = [client.get(f"{index}{project}/", headers={"accept": "text/html"}).text for project in names(built)]
     return [one.filename for one in built if any(f"{one.filename}#sha256={one.sha256}" in page for page in pages)]
 

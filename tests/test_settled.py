@@ -64,7 +64,7 @@ class Site:
         index, *others = (self.stock.url(name) for name in indexes)
         more = [word for url in others for word in ("--extra-index-url", url)]
         words = ("pack", "want.txt", "-i", index, *more, "-o", "b.tar.zst", *TARGET, "-v", *options)
-        return SETTLED in self.desk.run(*words).stderr
+        return SETTLED in self.desk.run_here(*words).err
 
     def versions(self) -> dict[str, str]:
         with BundleReader(self.bundle) as reader:
@@ -336,7 +336,7 @@ def test_who_was_warned_is_warned_again(site: Site) -> None:
     site.stock.publish(broken)
     words = ("pack", "want.txt", "-i", site.stock.url(), "-o", "b.tar.zst", *TARGET)
     for _ in range(2):
-        assert "low 2.0 was passed over" in site.desk.run(*words).stderr
+        assert "low 2.0 was passed over" in site.desk.run_here(*words).err
 
 
 def test_what_resolves_and_compresses_is_not_loaded(site: Site) -> None:
