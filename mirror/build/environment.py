@@ -84,7 +84,9 @@ def create(folder: Path, wheels: Sequence[Path], *, what: str) -> Environment:
     inside = {**variables, "PATH": os.pathsep.join([str(scripts), *filter(None, [variables.get("PATH")])])}
     if wheels:
         pip = [sys.executable, "-I", "-m", "pip", "--python", str(python)] if ours else [str(python), "-I", "-m", "pip"]
-        options = ["--no-index", "--no-deps", "--no-input", "--no-warn-script-location", "--only-binary", ":all:"]
+        # Of what is installed, a build imports little: compiling all of setuptools takes longer than most builds.
+        options = ["--no-index", "--no-deps", "--no-input", "--no-warn-script-location", "--no-compile"]
+        options += ["--only-binary", ":all:"]
         run([*pip, "install", *options, *map(str, wheels)], variables, what=f"installing what {what} needs")
     return Environment(python, inside)
 
