@@ -58,7 +58,9 @@ PYTHON
         done
         # The locks' names are relative and hold no spaces; the folder's name may.
         # shellcheck disable=SC2086
-        "$python" -m pip --disable-pip-version-check install --quiet --require-hashes $requirements
+        "$python" -m pip --disable-pip-version-check install --quiet --no-compile --require-hashes $requirements
+        # pip compiles on one processor, and this on all. What does not compile is told by whoever imports it.
+        "$python" -m compileall -qq -j 0 "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" || :
         printf '%s\n' "$stamp" >"$folder/airgap-stamp"
     fi
 }
