@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -40,7 +40,7 @@ class Fetched:
     size: int
 
 
-class Fetcher:
+class Fetcher(AbstractContextManager["Fetcher"]):
     """Fetches files in the background, in the order in which they were started; a context manager.
 
     Leaving it stops what is still under way at the next chunk; the store keeps the bytes for the next run.
@@ -62,12 +62,7 @@ class Fetcher:
         self._pace = _Pace(workers)
         self._items = self._bytes = 0
 
-    def __enter__(self) -> Fetcher:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -15,11 +15,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import zstandard
@@ -139,7 +138,7 @@ def bundle_rows(path: Path) -> Iterator[Rows]:
     archive.close()
 
 
-class BundleReader(_Archive):
+class BundleReader(_Archive, AbstractContextManager["BundleReader"]):
     """A bundle on the disk; a context manager, safe to use from several threads.
 
     Opening it reads seek table and manifest only. Raises a UsageError where *path* is no file, a BundleError where it
@@ -153,12 +152,7 @@ class BundleReader(_Archive):
             self.manifest = read_manifest(self.manifest_lines)
             self._check_layout()
 
-    def __enter__(self) -> BundleReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def files(self, project: str) -> Iterator[tuple[BundledFile, VerifiedStream]]:

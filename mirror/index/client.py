@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # importing it costs an HTTP library, which whoever has a Cli
 _NAMESPACE = "pages"
 
 
-class IndexClient:
+class IndexClient(AbstractContextManager["IndexClient"]):
     """Finds a project's pages. Safe to use from many threads; a context manager that drops them at its end.
 
     *indexes* are simple indexes (http, https, or file for a static one), the most wanted first; *find_links* are
@@ -59,12 +60,7 @@ class IndexClient:
         self._found: Once[tuple[str, str], tuple[ParsedPage, ...]] = Once()
         self._asked = asked
 
-    def __enter__(self) -> IndexClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.forget()
 
     def forget(self) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from threading import Lock, Thread
-from types import TracebackType
 
 from packaging.utils import NormalizedName
 
@@ -30,7 +29,7 @@ _FIRST_BATCH = 4
 _LARGEST_BATCH = 32
 
 
-class Prefetcher:
+class Prefetcher(AbstractContextManager["Prefetcher"]):
     """A pool of *workers* threads that reads ahead, none for not at all; use it as a context manager.
 
     *pinned* is called with each file that the user's own line pins exactly: whatever the search finds, it is that one.
@@ -49,12 +48,7 @@ class Prefetcher:
         self._backtracks: Counter[tuple[str, NormalizedName]] = Counter()
         self._closed = workers == 0
 
-    def __enter__(self) -> Prefetcher:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         with self._lock:
             self._closed = True
         for _ in self._threads:

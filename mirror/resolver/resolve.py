@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName
@@ -50,7 +50,7 @@ _MOST_TRIALS = 32
 _RELAX = "Relax one of the lines above, or drop the target."
 
 
-class Resolution:
+class Resolution(AbstractContextManager["Resolution"]):
     """Resolves one requirement set for any number of targets; a context manager, for the threads that read ahead.
 
     *pinned* hears of each file as soon as the search settles on it. It may later settle on another one.
@@ -75,13 +75,8 @@ class Resolution:
         self._chosen: dict[NormalizedName, tuple[Version, ...]] = {}
         self._trials = 0
 
-    def __enter__(self) -> Resolution:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._prefetcher.__exit__(kind, error, trace)
+    def __exit__(self, *ended: object) -> None:
+        self._prefetcher.__exit__(*ended)
 
     def plan(self, targets: Sequence[Target]) -> Plan:
         """Resolve every target; a ResolutionError explains each one that fails.

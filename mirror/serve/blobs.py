@@ -10,10 +10,10 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 from mirror.durable import sync_folder
@@ -163,7 +163,7 @@ class FolderBlobs:
         return self._root / sha256[:2] / sha256
 
 
-class Incoming:
+class Incoming(AbstractContextManager["Incoming"]):
     """Bytes on their way to become a blob, hashed as they arrive and kept in *folder*. ``size`` is in bytes.
 
     *keep* makes a blob of the complete file: it gets the file's path, its sha256 and its size.
@@ -180,12 +180,7 @@ class Incoming:
             self.path = folder / f"{secrets.token_hex(16)}.part"
             self._stream = self.path.open("xb")
 
-    def __enter__(self) -> Incoming:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # on a full disk it fails once more to write what it still holds
             self._stream.close()
         self.path.unlink(missing_ok=True)

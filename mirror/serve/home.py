@@ -6,10 +6,10 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from heapq import merge
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from mirror.config.served import Served, ServeSettings
@@ -66,7 +66,7 @@ def plain_client(served: Served) -> Client:
     return Client(settings, credentials)
 
 
-class Home:
+class Home(AbstractContextManager["Home"]):
     """The repositories of one home. The folder appears with the first write; until then the default ones are empty.
 
     A repository is what *settings* (``airgap.toml``) say, else what ``airgap repo create`` stored, else a default.
@@ -96,12 +96,7 @@ class Home:
         self._lock = threading.Lock()
         self._proxies: dict[str, tuple[Served, ProxyRepository]] = {}
 
-    def __enter__(self) -> Home:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

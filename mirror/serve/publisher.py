@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 from mirror.models import Hashes
 from mirror.push.publisher import Upload
@@ -14,7 +14,7 @@ from mirror.serve.home import Home
 from mirror.serve.hosted import Claims
 
 
-class EmbeddedPublisher:
+class EmbeddedPublisher(AbstractContextManager["EmbeddedPublisher"]):
     """Satisfies push's ``Publisher`` for the hosted repository *name* in *home*, which it closes.
 
     Raises ConfigError where there is no such repository.
@@ -28,12 +28,7 @@ class EmbeddedPublisher:
             home.close()
             raise
 
-    def __enter__(self) -> EmbeddedPublisher:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

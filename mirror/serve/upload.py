@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -26,7 +26,7 @@ class RefusedError(IntegrityError):
         self.status = status
 
 
-class UploadForm:
+class UploadForm(AbstractContextManager["UploadForm"]):
     """One upload. Feed it the body, then ``finish``; a context manager that leaves nothing behind on the way out.
 
     ``feed`` and ``finish`` block on the disk, and raise RefusedError or another IntegrityError as soon as they know.
@@ -72,9 +72,6 @@ class UploadForm:
             )
         except FormParserError as error:
             raise RefusedError(f"The form's boundary can't be used: {error}.") from error
-
-    def __enter__(self) -> UploadForm:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
