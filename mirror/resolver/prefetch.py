@@ -48,7 +48,7 @@ class Prefetcher(AbstractContextManager["Prefetcher"]):
         self._backtracks: Counter[tuple[str, NormalizedName]] = Counter()
         self._closed = workers == 0
 
-    def __exit__(self, *ended: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         with self._lock:
             self._closed = True
         for _ in self._threads:

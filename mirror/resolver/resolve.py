@@ -75,8 +75,8 @@ class Resolution(AbstractContextManager["Resolution"]):
         self._chosen: dict[NormalizedName, tuple[Version, ...]] = {}
         self._trials = 0
 
-    def __exit__(self, *ended: object) -> None:
-        self._prefetcher.__exit__(*ended)
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._prefetcher.__exit__(kind, *rest)
 
     def plan(self, targets: Sequence[Target]) -> Plan:
         """Resolve every target; a ResolutionError explains each one that fails.
