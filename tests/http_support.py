@@ -91,6 +91,7 @@ class Resource:
     headers: Mapping[str, str]
     ranges: bool
     etag: str | None
+    beyond: int | None = None
 
 
 class Server:
@@ -138,10 +139,15 @@ class Server:
         headers: Mapping[str, str] | None = None,
         ranges: bool = True,
         etag: bool = True,
+        beyond: int | None = None,
     ) -> str:
-        """Serve *body* at *path* and return its URL. Conditional requests are answered where ``etag`` is kept."""
+        """Serve *body* at *path* and return its URL. Conditional requests are answered where ``etag`` is kept.
+
+        *beyond* is the status that answers ranges as Nexus does where they are not in the file, or ask for more of its
+        end than there is: 416 in hosted and proxy repositories, 404 in groups.
+        """
         tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"' if etag else None
-        self._resources[path] = Resource(body, {"Content-Type": content_type, **(headers or {})}, ranges, tag)
+        self._resources[path] = Resource(body, {"Content-Type": content_type, **(headers or {})}, ranges, tag, beyond)
         return self.url + path
 
     def redirect(self, path: str, location: str, *, status: int = 302) -> str:
@@ -249,6 +255,10 @@ class _Handler(BaseHTTPRequestHandler):
             span = None if isinstance(fault, IgnoreRange) else _span(headers, answer)
             if span is not None:
                 status, (start, end) = 206, span
+                if answer.beyond is not None and (start >= end or _longer(headers, answer)):
+                    said = {"Content-Range": f"bytes */{len(answer.body)}"} if answer.beyond == 416 else {}
+                    self._send(answer.beyond, said, b"")
+                    return
                 if start >= end:
                     self._send(416, {"Content-Range": f"bytes */{len(answer.body)}"}, b"")
                     return
@@ -300,6 +310,12 @@ def _span(headers: Mapping[str, str], resource: Resource) -> tuple[int, int] | N
     if not first:
         return max(0, length - int(last)), length
     return int(first), min(int(last) + 1, length) if last else length
+
+
+def _longer(headers: Mapping[str, str], resource: Resource) -> bool:
+    """Whether more of the end is asked for than the file has."""
+    found = re.fullmatch(r"bytes=-(\d+)", headers.get("range", ""))
+    return found is not None and int(found[1]) > len(resource.body)
 
 
 def basic(user: str, password: str) -> str:

@@ -174,6 +174,34 @@ def test_servers_without_ranges_are_asked_for_whole_files_once(server: Server, p
     assert len([event for event in place.events if event.kind == "info"]) == 1
 
 
+@pytest.mark.parametrize(("beyond", "second"), [(416, "size"), (404, "start")])
+def test_an_end_longer_than_the_file_as_nexus_answers_it(
+    server: Server, place: Place, beyond: int, second: str
+) -> None:
+    """416 from its hosted and proxy repositories, 404 from its groups; all other ranges are fine there."""
+    small = make_wheel("foo")
+    file = offer(server, small)
+    server.add(f"/{file.filename}", small.data, beyond=beyond)
+    with place.run() as reader:
+        assert reader.read(file).raw == small.metadata
+        assert reader.size(file) == len(small.data)
+    asked = len(small.data) if second == "size" else TAIL
+    assert server.ranges(f"/{file.filename}") == [f"bytes=-{TAIL}", f"bytes=0-{asked - 1}"]
+    assert place.store.has(small.sha256)
+    big = offer(server, make_wheel("bar", files={"bar/data": NOISE}))
+    with place.run() as reader:
+        assert reader.read(big).name == "bar"
+    assert server.ranges(f"/{big.filename}") == [f"bytes=-{TAIL}"]
+    assert not place.events
+
+
+def test_a_wheel_that_is_not_there(server: Server, place: Place) -> None:
+    file = offer(server, make_wheel("foo"))
+    server.handle(f"/{file.filename}", lambda _: Reply(404))
+    with place.run() as reader, pytest.raises(NotFoundError):
+        reader.read(file)
+
+
 def test_a_file_in_the_store_is_not_asked_for(server: Server, place: Place) -> None:
     built = large()
     file = offer(server, built)
@@ -251,7 +279,9 @@ def test_many_threads_one_request(server: Server, place: Place) -> None:
         for _ in range(2):
             with pytest.raises(NotFoundError):
                 reader.read(missing)
-    assert sorted(request.path for request in server.requests) == [f"/{file.filename}", "/gone"]
+    assert len(server.requests) == 3
+    assert server.ranges(f"/{file.filename}") == [f"bytes=-{TAIL}"]
+    assert server.ranges("/gone") == [f"bytes=-{TAIL}", f"bytes=0-{TAIL - 1}"]  # a group of Nexus's may have it
 
 
 def test_a_file_that_changes_between_two_requests(server: Server, place: Place) -> None:

@@ -366,6 +366,25 @@ def test_more_bytes_than_promised_without_a_length_are_an_error(server: Server, 
         list(client.download(url, size=len(BODY) + 1))
 
 
+@pytest.mark.parametrize("beyond", [416, 404])
+def test_a_complete_download_is_recognised_as_nexus_answers_it(server: Server, client: Client, beyond: int) -> None:
+    """Where nobody said how long the file is; its groups have 404 for a range that is not in the file."""
+    url = server.add("/file", BODY, beyond=beyond)
+    assert list(client.download(url, offset=len(BODY))) == []
+    assert b"".join(client.download(url, offset=1000)) == BODY[1000:]
+    with pytest.raises(IntegrityError, match="shorter"):
+        list(client.download(url, offset=len(BODY) + 1))
+    with pytest.raises(NotFoundError):
+        list(client.download(f"{server.url}/nothing", offset=10))
+
+
+def test_a_shorter_file_from_a_server_that_ignores_ranges(server: Server, client: Client) -> None:
+    url = server.add("/file", b"tiny", ranges=False)
+    with pytest.raises(IntegrityError, match="shorter") as caught:
+        list(client.download(url, offset=100))
+    assert caught.value.retryable
+
+
 def test_an_offset_past_the_end_starts_over(server: Server, client: Client) -> None:
     with pytest.raises(IntegrityError, match="shorter") as caught:
         list(client.download(server.add("/file", b"tiny"), offset=100))

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mirror.errors import NetworkError
+from mirror.errors import NetworkError, NotFoundError
 from mirror.metadata.wheel import read_wheel_metadata
 
 if TYPE_CHECKING:
@@ -21,12 +21,20 @@ _MOST_BEFORE = 1024 * 1024
 #: Bytes that a request for a member takes at least: its header says how long it is, and is asked for first.
 _MEMBER = 32 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)\Z")
+_UNSATISFIED = re.compile(r"bytes \*/(\d+)\Z")
 #: Answers of servers that know nothing of ranges, or nothing of this kind of range.
 _REFUSALS = frozenset({400, 405, 406, 416, 501})
 
 
 class NoRangesError(Exception):
-    """The server ignores ranged requests or gets them wrong: only the whole file will do."""
+    """The server ignores ranged requests or gets them wrong: only the whole file will do.
+
+    ``size`` is how long the file is, in bytes, where the server said so all the same.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        super().__init__()
+        self.size = size
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +65,26 @@ class _Window:
     def __init__(self, client: Client, url: str, size: int | None) -> None:
         self._client = client
         self._url = url
-        asked = f"-{TAIL}" if size is None else f"{max(0, size - TAIL)}-{size - 1}"
-        start, self.size, self.tail = self._get(asked, TAIL)
+        start, self.size, self.tail = self._end(size)
         if start + len(self.tail) != self.size or size not in (None, self.size):
             raise NoRangesError
         self._pieces = [(start, self.tail)]
+
+    def _end(self, size: int | None) -> tuple[int, int, bytes]:
+        """Ask for the last bytes; for more than the file has, all of it should come (RFC 9110, 14.1.2).
+
+        Nexus answers that with 416 and the size, and its groups, which hand on nothing but success, with 404.
+        """
+        if size is not None:
+            return self._get(f"{max(0, size - TAIL)}-{size - 1}", TAIL)
+        try:
+            return self._get(f"-{TAIL}", TAIL)
+        except NoRangesError as error:
+            if not error.size:
+                raise
+            return self._get(f"{max(0, error.size - TAIL)}-{error.size - 1}", TAIL)
+        except NotFoundError:
+            return self._get(f"0-{TAIL - 1}", TAIL)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return *length* bytes from *offset* on, which are within the file."""
@@ -100,6 +123,9 @@ class _Window:
             raise
         if answer.status == 200:  # a file no larger than the range, whole
             return 0, len(answer.body), answer.body
+        refused = _UNSATISFIED.match(answer.headers.get("content-range", ""))
+        if answer.status == 416 and refused is not None:
+            raise NoRangesError(int(refused[1]))
         match = _CONTENT_RANGE.match(answer.headers.get("content-range", ""))
         if answer.status != 206 or match is None or int(match[2]) - int(match[1]) + 1 != len(answer.body):
             raise NoRangesError
