@@ -40,11 +40,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer, as it is: ``headers`` may contradict the body."""
+    """A whole answer, as it is: ``headers`` may contradict the body, ``reason`` is the status line's where given."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         answer = fault if isinstance(fault, Reply) else owner.plain(request)
         if isinstance(answer, Reply):
-            self._send(answer.status, answer.headers, answer.body)
+            self._send(answer.status, answer.headers, answer.body, reason=answer.reason)
             return
         extra, status, start, end = dict(answer.headers), 200, 0, len(answer.body)
         if answer.etag is not None:
@@ -275,8 +276,16 @@ class _Handler(BaseHTTPRequestHandler):
             return b"".join(parts)
         return self.rfile.read(int(headers.get("content-length", "0")))
 
-    def _send(self, status: int, headers: Mapping[str, str], body: bytes, fault: Fault | None = None) -> None:
-        self.send_response(status)
+    def _send(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        fault: Fault | None = None,
+        *,
+        reason: str | None = None,
+    ) -> None:
+        self.send_response(status, reason)
         for name, value in headers.items():
             self.send_header(name, value)
         if not any(name.lower() in ("content-length", "transfer-encoding") for name in headers) and status != 304:

@@ -16,12 +16,48 @@ from mirror import serve
 from tests import plain
 
 _API = "/service/rest/v1/"
+# Recorded from Nexus 3.30.1, but for icons and styles.
+ERROR_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+  <title>{status} - Nexus Repository Manager</title>
+  <link rel="stylesheet" type="text/css" href="http://127.0.0.1:8081/static/css/nexus-content.css?3.30.1-01"/>
+</head>
+<body>
+<div class="nexus-header">
+  <a href="http://127.0.0.1:8081">
+    <div class="product-id">
+      <div class="product-id__line-1">
+        <span class="product-name">Nexus Repository Manager</span>
+      </div>
+      <div class="product-id__line-2">
+        <span class="product-spec">OSS 3.30.1-01</span>
+      </div>
+    </div>
+  </a>
+</div>
+
+<div class="nexus-body">
+  <div class="content-header">
+    <span class="title">Error {status}</span>
+    <span class="description">{reason}</span>
+  </div>
+  <div class="content-body">
+    <div class="content-section">
+      {said}
+    </div>
+      </div>
+</div>
+</body>
+</html>
+"""
 _KEPT = ("content-type", "location", "www-authenticate", "etag")
 
 
 class Front(ThreadingHTTPServer):
     """Hands requests on. ``closed`` maps the beginnings of paths below the REST API to the status that answers them.
 
+    Where ``denied``, uploads to the REST API are answered as to a user without the privilege "edit", with 400.
     ``fragment`` is the digest that index pages show, HTML only, as Nexus up to 3.40 shows MD5; "" shows none.
     ``stale`` are projects whose index page is an old one, from before they had files. ``rewrite`` may change the answer
     to a path. ``requests`` are those that came.
@@ -34,6 +70,7 @@ class Front(ThreadingHTTPServer):
         self.upstream = upstream
         self.client = plain.Client(base_url=upstream)
         self.closed: dict[str, int] = {}
+        self.denied = False
         self.fragment = "sha256"
         self.stale: set[str] = set()
         self.rewrite: Callable[[str, bytes], bytes] = lambda _, body: body
@@ -71,6 +108,10 @@ class _Handler(BaseHTTPRequestHandler):
             if self.path.startswith(_API + beginning):
                 self._answer(status, {"content-type": "text/html"}, b"<html><body>Not for you</body></html>")
                 return
+        if front.denied and self.path.startswith(f"{_API}components"):
+            said = b'[{"id":"*","message":"Not authorized for requested path \'packages/alpha/1.0/alpha-1.0.whl\'"}]'
+            self._answer(400, {"content-type": "application/vnd.siesta-validation-errors-v1+json"}, said)
+            return
         headers = {name: self.headers[name] for name in ("authorization", "content-type") if name in self.headers}
         # The embedded server takes no token but its own, and gives all of a project's files at once.
         path = re.sub(r"&continuationToken=\d+$", "", self.path)

@@ -28,6 +28,7 @@ from mirror.ops import doctor
 from mirror.ops.doctor.reading import ENOUGH
 from mirror.push.legacy import LegacyPublisher
 from tests.http_support import Hold, Reply, Request, Server, basic, tls_context
+from tests.nexus_support import ERROR_PAGE
 from tests.nginx_support import nginx
 from tests.push_support import free_port, make_upload
 from tests.wheelhouse import make_wheel
@@ -364,6 +365,14 @@ def test_an_index_that_pulp_does_not_serve() -> None:
     assert "autopublish" in found["remedy"]
 
 
+def test_a_read_only_repository_of_nexus_whose_page_was_never_read() -> None:
+    """As Nexus 3.30.1 answers: it would have to store the page first. pip can't read it, either."""
+    with index() as server:
+        server.handle("/shut/simple/", lambda _: Reply(400, reason="Repository is read only: shut"))
+        found = only(examine("-i", f"{server.url}/shut/simple/"), "index")
+    assert "have the page read once" in found["remedy"]
+
+
 class TestUpload:
     @staticmethod
     def answering(status: int) -> Callable[[Request], Reply]:
@@ -402,6 +411,19 @@ class TestUpload:
         assert f"takes no uploads ({status}, " in found["text"]
         assert said in found["text"]
         assert remedy in found["remedy"]
+
+    def test_why_it_can_not_be_used_now(self) -> None:
+        with index() as server:
+            page = ERROR_PAGE.format(status=503, reason="Repository offline", said="Repository offline").encode()
+            server.handle("/repo/", lambda _: Reply(503, page))
+            found = only(examine("--repo", f"{server.url}/repo/", "-i", f"{server.url}/simple/"), "upload")
+        assert "can't be used now (503, Service Unavailable: Repository offline)" in found["text"]
+
+    def test_a_url_of_nexus_without_a_repository(self) -> None:
+        with index() as server:
+            server.handle("/", lambda _: Reply(405, b"", {"Server": "Nexus/3.30.1-01 (OSS)"}))
+            found = only(examine("--repo", f"{server.url}/", "-i", f"{server.url}/simple/"), "upload")
+        assert "/repository/NAME/" in found["remedy"]
 
     def test_why_the_user_may_not_upload(self) -> None:
         with index() as server:
@@ -546,6 +568,12 @@ class TestEmbeddedServer:
         )
         assert "400" in found["text"]
         assert "hosted" in found["remedy"]
+
+    def test_where_uploads_belong_instead(self, guarded: str) -> None:
+        for name, what in (("pypi-proxy", "is a proxy repository"), ("nothing", "lists no such repository")):
+            found = only(examine("--repo", f"{guarded}{name}/", env=self.login("writer")), "upload")
+            assert what in found["text"]
+            assert found["remedy"] == "Give the URL of a hosted one: pypi-hosted."
 
     def test_a_repository_that_is_not_there(self, guarded: str) -> None:
         found = only(

@@ -14,14 +14,15 @@ from mirror.config import load
 from mirror.config.served import Served
 from mirror.errors import AuthError, ConfigError, HTTPError, NotFoundError
 from mirror.models import Event
-from mirror.net import Client
+from mirror.net import Client, Response
 from mirror.ops.push import remote_publisher
 from mirror.push.legacy import LegacyPublisher
 from mirror.push.nexus import NexusPublisher, Place, nexus_publisher
 from mirror.push.publisher import Publisher, TransientUploadError
 from mirror.push.receipt import State
-from mirror.push.run import IncompletePushError, push
-from tests.nexus_support import Front, nexus
+from mirror.push.run import IncompletePushError, prove, push
+from mirror.push.sending import words
+from tests.nexus_support import ERROR_PAGE, Front, nexus
 from tests.publisher_conformance import PublisherConformance
 from tests.push_support import FolderSource, make_upload, read_metadata
 from tests.wheelhouse import Built, make_sdist, make_wheel
@@ -156,6 +157,57 @@ def test_a_closed_api_is_told_once(client: Client, front: Front, tmp_path: Path)
     assert len(publisher.listing("alpha")) == 2
 
 
+def test_who_may_only_add_uploads_as_twine_does(client: Client, front: Front, tmp_path: Path) -> None:
+    """Nexus asks for the privilege "edit" at its REST API and, against its own custom, says 400 where it is missing."""
+    front.denied = True
+    events: list[Event] = []
+    publisher = opened(client, front, events=events)
+    for version in ("1.0", "2.0"):
+        publisher.upload(make_upload(make_wheel("alpha", version), tmp_path))
+    assert [event.text for event in events] == [
+        "Nexus's REST API at 127.0.0.1 lets this user upload nothing: uploading as twine does."
+    ]
+    assert len(publisher.listing("alpha")) == 2
+    assert len([request for request in front.requests if "components" in request]) == 1
+
+
+def test_a_right_that_ends_meanwhile_is_named(client: Client, front: Front, tmp_path: Path) -> None:
+    publisher = opened(client, front)
+    publisher.upload(make_upload(make_wheel("alpha"), tmp_path))
+    front.denied = True
+    with pytest.raises(AuthError, match=r"400 .*Not authorized for requested path") as caught:
+        publisher.upload(make_upload(make_wheel("beta"), tmp_path))
+    assert "rights" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "said", "words_"),
+    [
+        (404, "Repository not found", "Repository not found", "Repository not found"),
+        (403, "Forbidden", "Forbidden", "Forbidden"),
+        (405, "Method Not Allowed", "no POST &amp; no PUT", "Method Not Allowed: no POST & no PUT"),
+    ],
+)
+def test_what_an_error_page_says(status: int, reason: str, said: str, words_: str) -> None:
+    page = ERROR_PAGE.format(status=status, reason=reason, said=said).encode()
+    assert words(Response("http://localhost/", status, reason, {}, page)) == words_
+
+
+def test_a_repository_that_nexus_does_not_list(client: Client, front: Front) -> None:
+    events: list[Event] = []
+    opened(client, front, "pypi-hsoted", events)
+    assert [(event.kind, event.text) for event in events] == [
+        ("warning", "Nexus lists no repository pypi-hsoted to this user; Python packages go to: pypi-hosted.")
+    ]
+
+
+def test_a_repository_of_another_format(client: Client, front: Front) -> None:
+    front.rewrite = lambda path, body: body.replace(b'"pypi"', b'"raw"') if path.endswith("/repositories") else body
+    events: list[Event] = []
+    opened(client, front, "pypi-hosted", events)
+    assert "pypi-hosted/ is a hosted repository for raw, which takes no uploads" in events[0].text
+
+
 def test_who_may_not_write_is_told_so(client: Client, tmp_path: Path) -> None:
     serve.open_users(tmp_path / "home").add("reader", "s3cret of mine", {"*": "read"})
     with serve.running(tmp_path / "home") as server:
@@ -223,6 +275,14 @@ def test_a_repository_that_takes_nothing_ends_the_push_at_once(
         push(FolderSource(tmp_path / "source", files), publisher, metadata=read_metadata, workers=2)
     assert "Let it take uploads" in caught.value.hint
     assert len([request for request in front.requests if request.startswith("POST")]) <= 4
+
+
+def test_proving_says_how_to_bring_what_is_missing(client: Client, front: Front, tmp_path: Path) -> None:
+    source = FolderSource(tmp_path / "source", [(make_wheel("alpha"), [])])
+    with pytest.raises(IncompletePushError, match="the repository does not have it") as caught:
+        prove(source, opened(client, front))
+    assert "airgap push" in caught.value.hint
+    assert "Run the same command again" not in caught.value.hint
 
 
 def test_reading_through_a_group(client: Client, front: Front, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
@@ -25,7 +25,7 @@ from mirror.models import Event, Hashes, Reporter, Stage, silent
 from mirror.net import Client, SendError
 from mirror.push.legacy import LegacyPublisher
 from mirror.push.publisher import Upload
-from mirror.push.sending import check_accepted, post
+from mirror.push.sending import NO_RIGHT, check_accepted, post, words
 
 _LAYOUT = re.compile(r"(?P<above>.*)/repository/(?P<name>[^/]+)(?:/simple)?/?")
 # A user who may upload need not have the right to use the REST API, and proxies in front may keep it closed.
@@ -57,12 +57,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A repository that Nexus lists: hosted, proxy or group; ``writable`` where uploads to it are known to work."""
+    """A repository that Nexus lists: hosted, proxy or group; ``writable`` where Python packages may be uploaded."""
 
     name: str
     kind: str
     format: str
     writable: bool
+
+    @property
+    def what(self) -> str:
+        """Which kind of repository it is, in words."""
+        return f"a {self.kind} repository" if self.format == "pypi" else f"a {self.kind} repository for {self.format}"
 
 
 def repositories(client: Client, place: Place) -> list[Kept] | None:
@@ -75,6 +80,11 @@ def repositories(client: Client, place: Place) -> list[Kept] | None:
     if not isinstance(found, list) or not all(isinstance(item, dict) and "name" in item for item in found):
         return None
     return [_kept(item) for item in found]
+
+
+def hosted(listed: Iterable[Kept]) -> list[str]:
+    """The names of those that Python packages are uploaded to."""
+    return sorted(kept.name for kept in listed if (kept.kind, kept.format) == ("hosted", "pypi"))
 
 
 def nexus_publisher(
@@ -119,12 +129,16 @@ class NexusPublisher:
         self._place = place
         self._report = report
         self._kept = next((kept for kept in listed if kept.name == place.name), None)
-        self._hosted = sorted(kept.name for kept in listed if (kept.kind, kept.format) == ("hosted", "pypi"))
+        self._hosted = hosted(listed)
         self._lock = threading.Lock()
         self._closed: set[str] = set()
         self._uploaded = False
         if self._misplaced:
             report(Event("warning", Stage.LOOK, f"{self._what_it_is()} {self._advice()}"))
+        elif self._kept is None and self._hosted:
+            names = ", ".join(self._hosted)
+            text = f"Nexus lists no repository {place.name} to this user; Python packages go to: {names}."
+            report(Event("warning", Stage.LOOK, text))
 
     @property
     def url(self) -> str:
@@ -157,8 +171,9 @@ class NexusPublisher:
             return
         url = f"{self._place.api}components?repository={quote(self._place.name, safe='')}"
         answer = post(self._client, url, upload, [], part="pypi.asset")
-        if answer.status in _CLOSED and not self._uploaded and not self._misplaced:
-            self._close("uploads", answer.status)
+        denied = answer.status == 400 and NO_RIGHT.search(words(answer)) is not None
+        if (denied or answer.status in _CLOSED) and not self._uploaded and not self._misplaced:
+            self._close("uploads", answer.status, "lets this user upload nothing" if denied else "")
             self._plain.upload(upload)
             return
         try:
@@ -191,8 +206,7 @@ class NexusPublisher:
         return self._kept is not None and not self._kept.writable
 
     def _what_it_is(self) -> str:
-        kind = self._kept.kind if self._kept is not None else ""
-        return f"{self.url} is a {kind} repository, which takes no uploads."
+        return f"{self.url} is {self._kept.what if self._kept is not None else ''}, which takes no uploads."
 
     def _advice(self) -> str:
         names = ", ".join(self._hosted)
@@ -230,28 +244,28 @@ class NexusPublisher:
             seen.add(token)
             query["continuationToken"] = token
 
-    def _close(self, what: str, status: int | None) -> None:
+    def _close(self, what: str, status: int | None, why: str = "") -> None:
         """Do without the REST API for *what* from now on, and say so once."""
         with self._lock:
             if what in self._closed:
                 return
             self._closed.add(what)
-        why = f"with {status}" if status is not None else "with something else"
+        why = why or f"answers with {status if status is not None else 'something else'}"
         instead = {
             "uploads": "uploading as twine does",
             "checksums": "comparing bytes where the index shows no SHA-256",
         }
-        text = f"Nexus's REST API at {urlsplit(self._place.api).hostname} answers {why}: {instead[what]}."
+        text = f"Nexus's REST API at {urlsplit(self._place.api).hostname} {why}: {instead[what]}."
         self._report(Event("info", Stage.LOOK if what == "checksums" else Stage.UPLOAD, text))
 
 
 def _kept(item: Mapping[str, Any]) -> Kept:
     attributes = item.get("attributes")
     group = attributes.get("group") if isinstance(attributes, dict) else None
-    kind = str(item.get("type", ""))
+    kind, format_ = str(item.get("type", "")), str(item.get("format", ""))
     # Where a kind that is not known here takes no uploads, its server says so itself.
     writable = kind not in ("proxy", "group") or (isinstance(group, dict) and bool(group.get("writableMember")))
-    return Kept(str(item["name"]), kind, str(item.get("format", "")), writable)
+    return Kept(str(item["name"]), kind, format_, writable and format_ == "pypi")
 
 
 def _files(component: object, repository: str) -> Iterator[tuple[str, Hashes]]:

@@ -122,7 +122,7 @@ def push(
                 result.write(receipt, sign)
     skipped = {file.filename for file in compared.conflicts}
     if any(file.state not in THERE and file.filename not in skipped for file in result.files):
-        raise _incomplete(result, outcomes)
+        raise _incomplete(result, outcomes.hint, outcomes)
     if compared.conflicts:
         raise _conflict(compared, publisher, "They were left alone, all others are there.")
     return result
@@ -164,7 +164,7 @@ def prove(source: Source, publisher: Publisher, *, verify_download: int = 0, rep
     if compared.conflicts:
         raise _conflict(compared, publisher, "Nothing was changed.")
     if not result.complete:
-        raise _incomplete(result, outcomes)
+        raise _incomplete(result, "Is it the right repository? 'airgap push' brings what is missing.", outcomes)
     return result
 
 
@@ -219,14 +219,14 @@ def _conflict(compared: PushPlan[SourceFile], publisher: Publisher, result: str)
     )
 
 
-def _incomplete(receipt: Receipt, outcomes: Outcomes) -> IncompletePushError:
+def _incomplete(receipt: Receipt, hint: str, outcomes: Outcomes) -> IncompletePushError:
     """The error for a receipt that is not complete; its message holds the first cause."""
     failed = [file for file in receipt.files if file.state not in THERE]
     return IncompletePushError(
         f"{len(failed)} of {len(receipt.files)} files are not in {receipt.repository}: "
         f"{_some([file.filename for file in failed])}. First cause: {outcomes.first_cause(failed)}",
         receipt=receipt,
-        hint=outcomes.hint,
+        hint=hint,
     )
 
 

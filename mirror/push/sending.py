@@ -21,6 +21,10 @@ _NOT_PROCESSED = frozenset({425, 429})
 _SHUT = re.compile(
     r"(?i)\bread[- ]only\b|\brepository offline\b|\bnot allowing uploads\b|\bnot pointing to a repository\b"
 )
+#: How Nexus's REST API tells a user with status 400 that the privilege "edit" is missing.
+NO_RIGHT = re.compile(r"(?i)\bnot authorized for requested path\b")
+# What Nexus's error page says of the error; above it stand the product's name and version.
+_NEXUS_SAYS = re.compile(r'(?is)class="nexus-body".*?class="content-section">(.*?)</div>')
 
 
 def post(client: Client, url: str, upload: Upload, fields: list[tuple[str, str]], *, part: str = "content") -> Response:
@@ -62,8 +66,8 @@ def refusal(client: Client, answer: Response, upload: Upload, *, shown: str) -> 
         )
     if status in (400, 403) and _SHUT.search(said):
         return NotFoundError(message, status=status, reason=said, hint="Let it take uploads, or choose another one.")
-    if status in (401, 403, 407):
-        who = "rights" if status == 403 else "user name and password"
+    if status in (401, 403, 407) or (status == 400 and NO_RIGHT.search(said)):
+        who = "rights" if status in (400, 403) else "user name and password"
         return AuthError(message, status=status, reason=said, hint=f"Check the {who} for this repository.")
     if status in (404, 405, 410):
         return NotFoundError(
@@ -89,6 +93,8 @@ def words(answer: Response) -> str:
     text = _messages(answer)
     if text is None:
         text = answer.body[:8192].decode("utf-8", "replace")
+        page = _NEXUS_SAYS.search(text)
+        text = page[1] if page else text
         text = unescape(re.sub(r"(?is)<(script|style|title)\b.*?</\1>|<[^>]*>", " ", text))
     text = " ".join(text.split())
     text = "".join(letter for letter in text if letter.isprintable())

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
-from mirror.errors import AirgapError, AuthError, IndexPageError, NetworkError, NotFoundError
+from mirror.errors import AirgapError, AuthError, HTTPError, IndexPageError, NetworkError, NotFoundError
 from mirror.index.simple import ACCEPT, parse_page, parse_root
 from mirror.models import File
 from mirror.net import Client, Response
@@ -108,6 +108,13 @@ def _unread(shown: str, error: NetworkError) -> Finding:
     if isinstance(error, NotFoundError):
         sent_on = PULP_CONTENT in str(error) and PULP_CONTENT not in shown
         return Finding("index", Level.PROBLEM, str(error), PULP_REMEDY if sent_on else _index_remedy(shown))
+    if isinstance(error, HTTPError) and error.status == 400 and "read only" in error.reason:
+        # Nexus up to 3.30 makes a page when it is read, and keeps it in the repository.
+        remedy = (
+            "Nexus stores a page when it is first read, which its deployment policy forbids here: allow uploads, have "
+            "the page read once, and forbid them again."
+        )
+        return Finding("index", Level.PROBLEM, str(error), remedy)
     return Finding("index", Level.PROBLEM, str(error), error.hint)
 
 
@@ -147,7 +154,10 @@ def _project(client: Client, url: str, name: str, index: str) -> Iterator[Findin
     if file.hashes.sha256 is None:
         found = ", ".join(algorithm for algorithm, _ in file.hashes) or "no digest"
         text = f"The index shows {found} for {file.filename}, not sha256."
-        yield Finding("digests", Level.NOTE, text, "Have the server updated: without sha256, bytes must be fetched.")
+        remedy = "Have the server updated: without sha256, bytes must be fetched."
+        if "Nexus/" in answer.headers.get("server", ""):
+            remedy = "airgap push takes sha256 from Nexus's REST API; where that is closed, bytes must be fetched."
+        yield Finding("digests", Level.NOTE, text, remedy)
     else:
         yield Finding("digests", Level.FINE, "The index shows sha256.")
     offered = any(one.metadata is not None for one in files)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from mirror.config import CredentialStore
 from mirror.errors import NetworkError
-from mirror.net import Client, Settings, probe
+from mirror.net import Client, Response, Settings, probe
 from mirror.net.auth import basic
 from mirror.net.probe import proxy_for
 from mirror.ops.doctor.finding import Finding, Level
 from mirror.ops.doctor.reading import ROOTLESS, tls_wanted
 from mirror.push.knock import MULTIPART, knock
+from mirror.push.nexus import Kept, Place, hosted, repositories
 from mirror.push.sending import words
 from mirror.urls import redact, without_credentials
 
@@ -24,6 +25,8 @@ LARGE_UPLOAD = 3 * 2**30
 _NOT_HOSTED = re.compile(
     r"(?i)\b(proxy|group) repositor|takes no uploads|read.only|not allowing uploads|not pointing to a repository"
 )
+
+_NEXUS_URL = "The URL of a repository in Nexus ends with /repository/NAME/."
 
 
 def upload(client: Client, url: str, settings: Settings, credentials: CredentialStore) -> Iterator[Finding]:
@@ -40,7 +43,13 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
         yield wanted
         return
     said = client.scrub(words(answer))
-    if answer.status == 401 and known is None:
+    place = Place.of(url)
+    listed = repositories(client, place) if place is not None and answer.status != 401 else None
+    kept = next((kept for kept in listed or () if place is not None and kept.name == place.name), None)
+    if kept is not None and not kept.writable:
+        text = f"{shown} is {kept.what}, which takes no uploads ({answer.status})."
+        yield Finding("upload", Level.PROBLEM, text, _others(listed))
+    elif answer.status == 401 and known is None:
         remedy = "Put them into .pypirc, keyring, or TWINE_USERNAME and TWINE_PASSWORD."
         yield Finding("credentials", Level.PROBLEM, f"{shown} wants credentials, and none are known.", remedy)
     elif answer.status == 401:
@@ -61,12 +70,17 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
         if known:  # some, pypiserver for one, say so of a wrong password
             remedy += " Some servers answer a wrong password in the same way."
         yield Finding("credentials", Level.PROBLEM, text, remedy)
+    elif answer.status == 404 and listed and kept is None:
+        text = f"Nexus lists no such repository to this user: {shown} takes no uploads (404)."
+        yield Finding("upload", Level.PROBLEM, text, _others(listed))
+    elif place is None and _is_nexus(answer):
+        yield Finding("upload", Level.PROBLEM, f"{shown} takes no uploads ({answer.status}).", _NEXUS_URL)
     elif answer.status in (404, 405, 410) or 300 <= answer.status < 400:
         yield Finding("upload", Level.PROBLEM, f"{shown} takes no uploads ({answer.status}).", _upload_remedy(shown))
     elif answer.status == 400 and _lacks_slash(url):
         yield Finding("upload", Level.PROBLEM, f"{shown} refuses uploads (400).", _upload_remedy(shown))
     elif answer.status in (502, 503, 504):
-        text = f"{shown} can't be used now ({answer.status})."
+        text = f"{shown} can't be used now ({answer.status}, {said})."
         yield Finding("upload", Level.PROBLEM, text, "Ask its administrator; it may be frozen or starting.")
     else:
         yield Finding("upload", Level.FINE, f"{shown} takes uploads by {_who(known)}.")
@@ -78,6 +92,15 @@ def _who(known: tuple[str, str] | None) -> str:
     if known is None:
         return "anybody"
     return f"user {known[0]}" if known[1] else "the token, or user without a password, that is known"
+
+
+def _is_nexus(answer: Response) -> bool:
+    return "Nexus/" in answer.headers.get("server", "")
+
+
+def _others(listed: Iterable[Kept] | None) -> str:
+    names = hosted(listed or ())
+    return f"Give the URL of a hosted one: {', '.join(names)}." if names else "Give the URL of a hosted one."
 
 
 def _upload_remedy(shown: str) -> str:
