@@ -247,6 +247,24 @@ def test_what_all_uploads_would_share_ends_the_push(
     assert len(untried) == 3
 
 
+@pytest.mark.parametrize(("status", "hint"), [(400, "will not pass by itself"), (500, "goes on with what is missing")])
+def test_whoever_reads_the_hint_learns_whether_to_try_again(
+    source: FolderSource, server: FakeRepository, client: Client, status: int, hint: str
+) -> None:
+    server.faults = {APP.filename: [Fault(status)] * 50}
+    with pytest.raises(IncompletePushError) as caught:
+        run(source, server, client)
+    assert hint in caught.value.hint
+
+
+def test_the_first_cause_is_what_ended_the_push_where_nothing_was_tried(source: FolderSource) -> None:
+    outcomes = Outcomes(source.manifest)
+    outcomes.halt(StorageError("No room."))
+    failed = outcomes.receipt("somewhere").files
+    assert failed[0].reason == "not tried: stopped after this: No room."
+    assert outcomes.first_cause(failed) == "No room."
+
+
 def test_a_server_that_can_not_be_read_is_a_network_error_and_no_receipt(
     source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.errors import StorageError
 from mirror.push.look import each
 from mirror.push.unpacker import unpacking
 from tests.push_support import FolderSource
@@ -64,18 +65,32 @@ def test_many_at_once_take_what_they_ask_for(source: FolderSource) -> None:
     assert sorted(source.spooled) == NAMES
 
 
-def test_what_fails_ahead_fails_where_it_is_taken(source: FolderSource) -> None:
+@pytest.mark.parametrize("explained", [False, True])
+def test_what_fails_ahead_fails_where_it_is_taken(source: FolderSource, explained: bool) -> None:
     def full(project: str, folder: Path) -> None:
         if project == "p1":
-            raise OSError(28, "No space left on device")
+            error = OSError(28, "No space left on device")
+            if explained:  # as a bundle's reader does
+                raise StorageError(f"{folder}: {error.strerror}.") from error
+            raise error
 
     source.on_spool = full
     with unpacking(source) as unpacker:
         unpacker.start(NAMES)
         unpacker.take("p0")
-        with pytest.raises(Exception, match="No room to unpack p1"):
+        with pytest.raises(StorageError, match="No room to unpack p1") as caught:
             unpacker.take("p1")
+        assert "TMPDIR" in caught.value.hint
         unpacker.take("p2")
+
+
+def test_a_bundle_that_can_not_be_read_is_no_lack_of_room(source: FolderSource) -> None:
+    def broken(project: str, folder: Path) -> None:
+        raise StorageError("bundle: Input/output error.") from OSError(5, "Input/output error")
+
+    source.on_spool = broken
+    with unpacking(source) as unpacker, pytest.raises(StorageError, match="bundle: Input/output error"):
+        unpacker.take("p0")
 
 
 @pytest.mark.parametrize(("seconds", "threads"), [(0.0, 2), (0.03, 16)])

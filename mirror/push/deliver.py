@@ -166,10 +166,11 @@ class _Delivery:
         except _StoppedError:
             return
         except AirgapError as error:
-            outcome = State.FAILED, str(error)
+            self._outcomes.fail(file.filename, error)
             if isinstance(error, _STOPPING) or (isinstance(error, TransientUploadError) and not error.ambiguous):
                 self._outcomes.halt(error)
-        self._outcomes.set(file.filename, *outcome)
+        else:
+            self._outcomes.set(file.filename, *outcome)
         self._report(Event("advance", Stage.UPLOAD, file.filename, items=1, bytes=file.size))
 
     def _send(self, upload: Upload) -> tuple[State, str]:

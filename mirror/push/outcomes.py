@@ -36,6 +36,14 @@ class Outcomes:
         self._shared: dict[tuple[State, str], tuple[State, str]] = {}
         self._blocked: Mapping[str, str] = {}
         self._halted_by: AirgapError | None = None
+        self._refused: AirgapError | None = None
+        self._may_pass = False
+
+    def fail(self, filename: str, error: AirgapError) -> None:
+        """*error* is what became of a file that was tried."""
+        self.set(filename, State.FAILED, str(error))
+        self._may_pass = self._may_pass or error.retryable
+        self._refused = self._refused or error
 
     def set(self, filename: str, state: State, reason: str = "") -> None:
         found = state, reason
@@ -67,11 +75,14 @@ class Outcomes:
         again = "Run the same command again: it goes on with what is missing."
         if isinstance(error, AuthError) and any(state is State.UPLOADED for state, _ in self._found.values()):
             return f"The credentials worked until then: they have expired or were revoked. Renew them. {again}"
+        if error is None and self._refused is not None and not self._may_pass:
+            return self._refused.hint or f"That will not pass by itself: see to its cause. {again}"
         return (error.hint if error is not None else "") or again
 
     def first_cause(self, failed: Sequence[ReceiptFile]) -> str:
-        """The reason of the first of *failed* that was tried, if any was."""
-        return next((file.reason for file in failed if file.filename in self._found), failed[0].reason)
+        """The reason of the first of *failed* that was tried; where none was, what ended the push before."""
+        tried = next((file.reason for file in failed if file.filename in self._found), None)
+        return tried or (str(self._halted_by) if self._halted_by is not None else failed[0].reason)
 
     def receipt(self, repository: str) -> Receipt:
         """What is known now."""

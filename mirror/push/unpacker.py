@@ -6,6 +6,7 @@ and so that projects whose turn has come are unpacked while others are sent.
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ _THREADS = 3
 # Bytes of files that are unpacked, or are about to be, before anybody has asked for them, and projects.
 _AHEAD = 64 * 1024 * 1024
 _PROJECTS_AHEAD = 128
+_NO_ROOM = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 class Unpacker:
@@ -85,7 +87,18 @@ class Unpacker:
         try:
             return {path.name: path for path in self._source.spool(project, self._folder)}
         except OSError as error:
-            raise StorageError(f"No room to unpack {project} in {self._folder}: {error.strerror}.") from error
+            raise self._without_room(project, error) from error
+        except StorageError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+                raise self._without_room(project, cause) from error
+            raise
+
+    def _without_room(self, project: str, error: OSError) -> StorageError:
+        return StorageError(
+            f"No room to unpack {project} in {self._folder}: {error.strerror}.",
+            hint="Set TMPDIR to a folder with more space, then run the same command again.",
+        )
 
 
 @contextmanager
