@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from mirror.errors import AirgapError, IntegrityError, StorageError
+from mirror.errors import AirgapError, IntegrityError, NetworkError, StorageError
 from mirror.models import Event, File, Reporter, Stage, silent
 from mirror.net import Client
 from mirror.store import Receiver, Store
@@ -66,12 +66,13 @@ class Fetcher(AbstractContextManager["Fetcher"]):
         self.close()
 
     def close(self) -> None:
-        """Stop what is still under way and end the stage; the client stays open."""
+        """Stop what is still under way, also what waits for a server, and end the stage; the client stays open."""
         self._stop.set()
         with self._lock:
             waiting, self._waiting = self._waiting, deque()
         for future, _ in waiting:
             future.cancel()
+        self._client.hang_up()  # a server that sends nothing more would hold up its thread until the timeout
         self._pool.shutdown()
         self._keeping.shutdown()
         self._end()
@@ -189,6 +190,9 @@ class Fetcher(AbstractContextManager["Fetcher"]):
             try:
                 self._settle(file.key, future, self._receive(file))
             except AirgapError as error:
+                if self._stop.is_set() and isinstance(error, NetworkError):
+                    future.set_exception(CancelledError())  # hung up on: see close()
+                    continue
                 if file.filename not in str(error):
                     error.args = (f"{file.filename}: {error}",)
                 future.set_exception(error)

@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
+import trustme
 from packaging.utils import canonicalize_name
 
 from mirror.errors import HashMismatchError, IntegrityError, NetworkError, NotFoundError, StorageError
@@ -17,7 +18,7 @@ from mirror.fetch import MOST_KEPT, Fetcher
 from mirror.models import Event, File, Hashes
 from mirror.net import Client, Settings
 from mirror.store import Store
-from tests.http_support import Cut, Hold, IgnoreRange, Reply, Request, Server, Status
+from tests.http_support import Cut, Hold, IgnoreRange, Reply, Request, Server, Status, tls_context
 
 BODY = bytes(range(256)) * 8192
 NAME = "demo-1.0-py3-none-any.whl"
@@ -266,6 +267,23 @@ def test_leaving_stops_at_the_next_chunk_and_keeps_the_bytes(server: Server, cli
         fetcher.fetch([file])
     assert 0 < have < len(BODY)
     assert server.ranges("/" + NAME) == [None, f"bytes={have}-"]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_leaving_waits_for_no_server_that_sends_nothing_more(store: Store, tmp_path: Path, secure: bool) -> None:
+    """With a timeout of ten minutes this would never end."""
+    authority, gate = trustme.CA(), threading.Event()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = tls_context(authority.issue_cert("127.0.0.1")) if secure else None
+    with Server(tls=context) as server, Client(Settings(ca_bundle=tmp_path / "ca.pem", timeout=600)) as client:
+        server.add("/" + NAME, BODY)
+        server.script("/" + NAME, Hold(1_500_000, gate))
+        with Fetcher(client, store) as fetcher:
+            future = fetcher.start(make_file(server.url + "/" + NAME))
+            while not part_size(store.root):
+                time.sleep(0.005)
+        assert isinstance(future.exception(), CancelledError)
+        gate.set()
 
 
 def test_local_files_come_through_the_same_door(client: Client, store: Store, tmp_path: Path) -> None:

@@ -93,6 +93,10 @@ class Client(AbstractContextManager["Client"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def hang_up(self) -> None:
+        """Cut off every answer that is being read; its reader asks anew, unless it has been told to stop."""
+        self._connections.hang_up()
+
     def close(self) -> None:
         """Close every connection and end every wait for another try."""
         self._closed.set()
@@ -314,6 +318,7 @@ class Client(AbstractContextManager["Client"]):
             )
             answer = connection.handle_request(request)
             answer.request = request
+            self._connections.reads(connection, answer.extensions.get("network_stream"))
             try:
                 yield answer
             finally:

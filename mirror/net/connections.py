@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
+from httpcore import NetworkStream
 
 Origin = tuple[str, str, int]
 
@@ -27,7 +29,8 @@ class Connections:
         self._keep = keep
         self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_EXPIRY)
         self._waiting: dict[Origin, list[httpx.HTTPTransport]] = {}
-        self._lent: set[httpx.HTTPTransport] = set()
+        #: With what each reads an answer's body from, as soon as that is known.
+        self._lent: dict[httpx.HTTPTransport, NetworkStream | None] = {}
         self._lock = threading.Lock()
 
     def take(self, place: Origin) -> httpx.HTTPTransport:
@@ -36,26 +39,42 @@ class Connections:
             waiting = self._waiting.get(place)
             found = waiting.pop() if waiting else None
             if found is not None:
-                self._lent.add(found)
+                self._lent[found] = None
                 return found
         made = self._make(place, self._limits)
         with self._lock:
-            self._lent.add(made)
+            self._lent[made] = None
         return made
+
+    def reads(self, connection: httpx.HTTPTransport, stream: NetworkStream | None) -> None:
+        """The answer's headers are there, and its body will come from *stream*."""
+        with self._lock:
+            if connection in self._lent:
+                self._lent[connection] = stream
 
     def give_back(self, place: Origin, connection: httpx.HTTPTransport) -> None:
         """Its request is over, well or not: what became of the connection, it knows itself."""
         with self._lock:
             known = connection in self._lent
-            self._lent.discard(connection)
+            self._lent.pop(connection, None)
             waiting = self._waiting.setdefault(place, [])
             if known and len(waiting) < self._keep:
                 waiting.append(connection)
                 return
         connection.close()
 
+    def hang_up(self) -> None:
+        """End all that is being read: whoever waits for more gets an error at once."""
+        with self._lock:
+            streams = [stream for stream in self._lent.values() if stream is not None]
+        for stream in streams:
+            # Closing it would wake nobody who waits in it.
+            with suppress(OSError):
+                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
-        """Close all of them, also those that are in use: whoever waits for an answer gets an error."""
+        """Close all of them, also those that are in use: whoever reads an answer gets an error."""
+        self.hang_up()
         with self._lock:
             found = [*self._lent, *(each for waiting in self._waiting.values() for each in waiting)]
             self._lent.clear()
