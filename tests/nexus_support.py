@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -58,6 +59,7 @@ class Front(ThreadingHTTPServer):
     """Hands requests on. ``closed`` maps the beginnings of paths below the REST API to the status that answers them.
 
     Where ``denied``, uploads to the REST API are answered as to a user without the privilege "edit", with 400.
+    ``policies`` are the deployment policies of repositories, for a user who may read settings.
     ``fragment`` is the digest that index pages show, HTML only, as Nexus up to 3.40 shows MD5; "" shows none.
     ``stale`` are projects whose index page is an old one, from before they had files. ``rewrite`` may change the answer
     to a path. ``requests`` are those that came.
@@ -71,6 +73,7 @@ class Front(ThreadingHTTPServer):
         self.client = plain.Client(base_url=upstream)
         self.closed: dict[str, int] = {}
         self.denied = False
+        self.policies: dict[str, str] = {}
         self.fragment = "sha256"
         self.stale: set[str] = set()
         self.rewrite: Callable[[str, bytes], bytes] = lambda _, body: body
@@ -111,6 +114,11 @@ class _Handler(BaseHTTPRequestHandler):
         if front.denied and self.path.startswith(f"{_API}components"):
             said = b'[{"id":"*","message":"Not authorized for requested path \'packages/alpha/1.0/alpha-1.0.whl\'"}]'
             self._answer(400, {"content-type": "application/vnd.siesta-validation-errors-v1+json"}, said)
+            return
+        policy = front.policies.get(self.path.removeprefix(f"{_API}repositories/pypi/hosted/"))
+        if policy is not None:
+            said = json.dumps({"format": "pypi", "online": True, "storage": {"writePolicy": policy}}).encode()
+            self._answer(200, {"content-type": "application/json"}, said)
             return
         headers = {name: self.headers[name] for name in ("authorization", "content-type") if name in self.headers}
         # The embedded server takes no token but its own, and gives all of a project's files at once.

@@ -28,7 +28,7 @@ from mirror.ops import doctor
 from mirror.ops.doctor.reading import ENOUGH
 from mirror.push.legacy import LegacyPublisher
 from tests.http_support import Hold, Reply, Request, Server, basic, tls_context
-from tests.nexus_support import ERROR_PAGE
+from tests.nexus_support import ERROR_PAGE, nexus
 from tests.nginx_support import nginx
 from tests.push_support import free_port, make_upload
 from tests.wheelhouse import make_wheel
@@ -363,6 +363,24 @@ def test_an_index_that_pulp_does_not_serve() -> None:
         found = only(examine("--index-url", f"{server.url}/pypi/x/simple/"), "index")
     assert "/pulp/content/x/simple/" in found["text"]
     assert "autopublish" in found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "found_level", "said"),
+    [
+        (None, "fine", "takes uploads by anybody, unless its deployment policy is Read-only."),
+        ("ALLOW_ONCE", "fine", "takes uploads by anybody."),
+        ("ALLOW", "fine", "takes uploads by anybody."),
+        ("DENY", "problem", "takes no uploads: its deployment policy is Read-only."),
+    ],
+)
+def test_what_nexus_says_of_its_policy(tmp_path: Path, policy: str | None, found_level: str, said: str) -> None:
+    """Its settings are for administrators; an upload without a file gets the same answer whatever they are."""
+    with nexus(tmp_path / "home") as front:
+        front.policies = {"pypi-hosted": policy} if policy else {}
+        found = examine("--repo", f"{front.url}/repository/pypi-hosted/")
+    assert only(found, "upload", found_level)["text"].endswith(said)
+    assert levels(found, "policy") == (["note"] if policy == "ALLOW" else [])
 
 
 def test_a_read_only_repository_of_nexus_whose_page_was_never_read() -> None:

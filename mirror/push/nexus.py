@@ -6,6 +6,7 @@ API knows SHA-256 of the same files. What the REST API refuses is done through :
 =====================================================  ==============================================================
 ``GET  service/rest/v1/repositories``                  is this Nexus, and is the repository hosted, a proxy, a group?
 ``GET  service/rest/v1/search?repository=…&name=…``    checksums of a project's files, in pages
+``GET  service/rest/v1/repositories/pypi/hosted/…``    its settings, which administrators may read
 ``POST service/rest/v1/components?repository=…``       an upload, the file as ``pypi.asset``; 204 where it was taken
 =====================================================  ==============================================================
 """
@@ -80,6 +81,19 @@ def repositories(client: Client, place: Place) -> list[Kept] | None:
     if not isinstance(found, list) or not all(isinstance(item, dict) and "name" in item for item in found):
         return None
     return [_kept(item) for item in found]
+
+
+def write_policy(client: Client, place: Place) -> str | None:
+    """Which uploads a hosted repository takes: ``ALLOW``, ``ALLOW_ONCE`` or ``DENY``; None where that is not told."""
+    url = f"{place.api}repositories/pypi/hosted/{quote(place.name, safe='')}"
+    try:
+        answer = client.send("GET", url, headers=_JSON)
+    except SendError:
+        return None
+    found = _json(answer.body) if answer.status == 200 else None
+    storage = found.get("storage") if isinstance(found, dict) else None
+    policy = storage.get("writePolicy") if isinstance(storage, dict) else None
+    return policy.upper() if isinstance(policy, str) else None
 
 
 def hosted(listed: Iterable[Kept]) -> list[str]:

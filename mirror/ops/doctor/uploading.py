@@ -14,7 +14,7 @@ from mirror.net.probe import proxy_for
 from mirror.ops.doctor.finding import Finding, Level
 from mirror.ops.doctor.reading import ROOTLESS, tls_wanted
 from mirror.push.knock import MULTIPART, knock
-from mirror.push.nexus import Kept, Place, hosted, repositories
+from mirror.push.nexus import Kept, Place, hosted, repositories, write_policy
 from mirror.push.sending import words
 from mirror.urls import redact, without_credentials
 
@@ -83,7 +83,17 @@ def upload(client: Client, url: str, settings: Settings, credentials: Credential
         text = f"{shown} can't be used now ({answer.status}, {said})."
         yield Finding("upload", Level.PROBLEM, text, "Ask its administrator; it may be frozen or starting.")
     else:
-        yield Finding("upload", Level.FINE, f"{shown} takes uploads by {_who(known)}.")
+        policy = write_policy(client, place) if place is not None and kept is not None else None
+        if policy == "DENY":
+            text = f"{shown} takes no uploads: its deployment policy is Read-only."
+            yield Finding("upload", Level.PROBLEM, text, "Have the policy changed, or give another repository.")
+            return
+        # Nexus looks at the rights first, and at the policy only when it has a file.
+        unless = ", unless its deployment policy is Read-only" if policy is None and _is_nexus(answer) else ""
+        yield Finding("upload", Level.FINE, f"{shown} takes uploads by {_who(known)}{unless}.")
+        if policy == "ALLOW":
+            text = f"{shown} lets uploads replace files that are there."
+            yield Finding("policy", Level.NOTE, text, "airgap replaces none; Disable redeploy keeps others from it.")
         yield from _limit(url, settings, known)
 
 
