@@ -383,10 +383,11 @@ def test_what_nexus_says_of_its_policy(tmp_path: Path, policy: str | None, found
     assert levels(found, "policy") == (["note"] if policy == "ALLOW" else [])
 
 
-def test_a_read_only_repository_of_nexus_whose_page_was_never_read() -> None:
-    """As Nexus 3.30.1 answers: it would have to store the page first. pip can't read it, either."""
+@pytest.mark.parametrize("said", ["Repository is read only: shut", "shut/simple/ is read-only"])
+def test_a_read_only_repository_of_nexus_whose_page_was_never_read(said: str) -> None:
+    """As Nexus 3.30.1 answers, with either of its stores: it would have to keep the page. pip can't read it, either."""
     with index() as server:
-        server.handle("/shut/simple/", lambda _: Reply(400, reason="Repository is read only: shut"))
+        server.handle("/shut/simple/", lambda _: Reply(400, reason=said))
         found = only(examine("-i", f"{server.url}/shut/simple/"), "index")
     assert "have the page read once" in found["remedy"]
 

@@ -25,6 +25,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 #: Gitea's, Forgejo's and GitLab's package registries: URLs without a slash at the end, indexes without a root page.
 ROOTLESS = re.compile(r"/api/(packages/[^/]+|v4/[^/]+/[^/]+(/-)?/packages)/pypi(/simple)?/?\Z")
 
+_READ_ONLY = re.compile(r"(?i)\bread[- ]only\b")
 # nginx, Apache, Go's server.
 _PLAIN = re.compile(rb"(?i)plain HTTP request was sent to HTTPS|speaking plain HTTP to an SSL|HTTP request to an HTTPS")
 
@@ -108,7 +109,7 @@ def _unread(shown: str, error: NetworkError) -> Finding:
     if isinstance(error, NotFoundError):
         sent_on = PULP_CONTENT in str(error) and PULP_CONTENT not in shown
         return Finding("index", Level.PROBLEM, str(error), PULP_REMEDY if sent_on else _index_remedy(shown))
-    if isinstance(error, HTTPError) and error.status == 400 and "read only" in error.reason:
+    if isinstance(error, HTTPError) and error.status == 400 and _READ_ONLY.search(error.reason):
         # Nexus up to 3.30 makes a page when it is read, and keeps it in the repository.
         remedy = (
             "Nexus stores a page when it is first read, which its deployment policy forbids here: allow uploads, have "
