@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,9 @@ def test_a_delta_differs_by_what_it_names_not_by_what_it_carries(store: Store) -
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed(tmp_path: Path, store: Store, closed: str) -> None:
     write_bundle(tmp_path / "b", make_content(store, [Wanted(BETA)]), store)
-    airgap = f"{sys.executable} -m mirror push {tmp_path / 'b'} --repo {(tmp_path / 'index').as_uri()} --json --yes"
+    repository = (tmp_path / "index").as_uri()
+    command = [sys.executable, "-m", "mirror", "push", str(tmp_path / "b"), "--repo", repository, "--json", "--yes"]
+    airgap = shlex.join(command)
     assert subprocess.run(f"{airgap} {closed}", check=False, shell=True).returncode == 0  # noqa: S602 - to close them
     assert (tmp_path / "index" / "packages" / BETA.filename).is_file()
 

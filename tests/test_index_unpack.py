@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -67,7 +68,7 @@ def test_zip_archives() -> None:
 def test_what_claims_to_be_enormous() -> None:
     info = tarfile.TarInfo("app-1.0/huge")
     info.size = 2**40
-    head = io.BytesIO(info.tobuf(tarfile.GNU_FORMAT))
+    head = io.BytesIO(gzip.compress(info.tobuf(tarfile.GNU_FORMAT)))
     with pytest.raises(MetadataError, match="more than any sdist should"):
         check_unpacks(head, "app-1.0.tar.gz")
 
