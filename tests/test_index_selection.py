@@ -68,7 +68,9 @@ def test_a_path_that_can_not_be_looked_at(desk: Desk) -> None:
     assert desk.pack("app").code == 0
     ran = airgap("unpack", desk.bundle, "x" * 300)
     assert ran.code == 8
-    assert re.fullmatch(r"error: .*x{300}.*: File name too long\.", ran.err.splitlines()[-1])
+    # From Python 3.14 on, the folder is taken for one that is not there, and making a temporary one beside it fails.
+    place = r"\./\.x{300}\.\w+\.part" if sys.version_info >= (3, 14) else "x{300}"
+    assert re.fullmatch(rf"error: {place}: File name too long\.", ran.err.splitlines()[-1])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="quotes otherwise")
