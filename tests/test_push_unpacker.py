@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mirror.errors import StorageError
 from mirror.push.look import each
 from mirror.push.unpacker import unpacking
 from tests.push_support import FolderSource
+from tests.waiting import wait_for
 from tests.wheelhouse import make_wheel
 
 NAMES = [f"p{number}" for number in range(8)]
@@ -20,13 +20,6 @@ NAMES = [f"p{number}" for number in range(8)]
 @pytest.fixture
 def source(tmp_path: Path) -> FolderSource:
     return FolderSource(tmp_path / "source", [(make_wheel(name), ()) for name in NAMES])
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_projects_are_unpacked_before_they_are_taken_and_each_once(source: FolderSource) -> None:
