@@ -70,6 +70,24 @@ class PublisherConformance:
         known = publisher.projects()
         assert known is None or project in known
 
+    def test_a_list_of_all_files_says_what_their_pages_say(
+        self, publisher: Publisher, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mirror.push.flat._MANY", 1)
+        publisher.projects()
+        projects = [canonicalize_name(f"{name}-{word}") for word in ("one", "two")]
+        self.put(publisher, tmp_path, *map(make_wheel, projects))
+        pages = {filename: digests for project in projects for filename, digests in publisher.listing(project).items()}
+        assert len(pages) == 2
+        listed = publisher.listings(projects)
+        assert (listed is not None) == self.lists(publisher)
+        if listed is not None:
+            assert {filename: listed[filename] for filename in pages} == pages
+
+    def lists(self, publisher: Publisher) -> bool:
+        """Whether a list of all files is to be expected."""
+        return False
+
     def test_the_digest_is_that_of_the_bytes(
         self, publisher: Publisher, wheel: Built, project: str, tmp_path: Path
     ) -> None:

@@ -164,6 +164,8 @@ class FakeRepository(ThreadingHTTPServer):
         self.moved = ""
         self.software = "test"
         self.root: Sequence[str] | None = None
+        #: Whether the folder of all files shows one in its list; None where it has none.
+        self.lists: Callable[[str], bool] | None = None
         self.serves: bytes | None = None
         self.on_store: Callable[[], object] = lambda: None
         self.lock = threading.Lock()
@@ -226,8 +228,10 @@ class _Handler(BaseHTTPRequestHandler):
             elif not names:
                 self.answer(404)
             else:
-                links = "".join(f'<a href="/files/{quote(name)}{self._fragment(name)}">{name}</a>' for name in names)
-                self.answer(200, f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), _HTML)
+                self._show(names)
+            return
+        if self.path == "/files/" and server.lists is not None:
+            self._show(sorted(filter(server.lists, server.files)))
             return
         name = self.path.rsplit("/", 1)[1]
         if name in server.files:
@@ -235,6 +239,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(200, body, {"content-type": "application/octet-stream"})
         else:
             self.answer(404)
+
+    def _show(self, names: Sequence[str]) -> None:
+        links = "".join(f'<a href="/files/{quote(name)}{self._fragment(name)}">{name}</a>' for name in names)
+        self.answer(200, f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), _HTML)
 
     def do_POST(self) -> None:
         server = self.server

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -128,6 +129,58 @@ def test_nothing_begins_before_what_it_needs_or_after_its_failure(
     assert set(finished) | broken | held_back == set(graph)
     assert set(finished) & held_back == set()
     assert all(cause in broken for cause in blocked.values())
+
+
+@given(graphs, st.frozensets(names, max_size=5), st.frozensets(names, max_size=3), st.integers(1, 4))
+def test_what_is_settled_together_holds_back_only_what_needs_it(
+    graph: dict[str, frozenset[str]], later: frozenset[str], failing: frozenset[str], workers: int
+) -> None:
+    """Steps of *later* are settled after they ran; those of *failing* are found to be incomplete then."""
+    steps = [step for wave in dependency_waves(entries(graph)) for step in wave]
+    failing &= later
+    began: list[str] = []
+    complete: set[str] = set()
+    lock = threading.Lock()
+
+    def work(step: Step) -> bool | None:
+        with lock:
+            assert set(step.after) <= complete
+            began.extend(step.projects)
+            if later & set(step.projects):
+                return None
+            complete.update(step.projects)
+        return True
+
+    def settle(accepted: Sequence[Step]) -> list[Step]:
+        with lock:
+            found = [step for step in accepted if not failing & set(step.projects)]
+            complete.update(project for step in found for project in step.projects)
+        return found
+
+    blocked = run_steps(steps, work, workers=workers, cost={}, stop=threading.Event(), settle=settle)
+    expected: set[str] = set()
+    broken: set[str] = set()
+    for step in steps:
+        if (expected | broken).intersection(step.after):
+            expected.update(step.projects)
+        elif failing & set(step.projects):
+            broken.update(step.projects)
+    assert {name for step in blocked for name in step.projects} == expected
+    assert sorted(began) == sorted(set(graph) - expected)
+    assert complete == set(graph) - expected - broken
+
+
+def test_steps_that_are_ready_go_before_the_settling_of_others() -> None:
+    steps = [Step((f"p{number}",), ()) for number in range(40)]
+    events: list[int] = []
+
+    def settle(accepted: Sequence[Step]) -> Sequence[Step]:
+        events.append(len(accepted))
+        return accepted
+
+    run_steps(steps, lambda _: None, workers=2, cost={}, stop=threading.Event(), settle=settle)
+    assert sum(events) == 40
+    assert len(events) <= 3
 
 
 def test_the_longest_way_goes_first() -> None:

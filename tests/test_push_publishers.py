@@ -31,6 +31,7 @@ from mirror.push.nexus import nexus_publisher
 from mirror.push.publisher import Publisher, Upload
 from mirror.push.receipt import State
 from mirror.push.run import IncompletePushError, push
+from tests import plain
 from tests.apache_support import apache
 from tests.bundle_support import write_small
 from tests.nginx_support import nginx
@@ -82,6 +83,9 @@ class TestPypiserver(PublisherConformance):
         yield LegacyPublisher(client, url)
         for path in packages.iterdir():
             path.unlink()
+
+    def lists(self, publisher: Publisher) -> bool:
+        return "#sha256=" in plain.get(f"{publisher.url}packages/").text
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +298,9 @@ class TestElsewhere(PublisherConformance):
     @pytest.fixture
     def unique(self) -> str:
         return f"-{secrets.token_hex(6)}"
+
+    def lists(self, publisher: Publisher) -> bool:
+        return publisher.lists_all
 
     @pytest.fixture
     def publisher(self, client: Client) -> Publisher:

@@ -82,6 +82,40 @@ def test_everything_arrives_dependencies_first(
     assert sum(event.bytes for event in events if event.kind == "advance") == sum(len(b.data) for b, _ in TREE)
 
 
+LEAVES = [f"leaf-{number}" for number in range(40)]
+MANY = [make_wheel(name) for name in LEAVES]
+TOP = make_wheel("top", requires=LEAVES)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> FolderSource:
+    return FolderSource(tmp_path / "many", [*((built, ()) for built in MANY), (TOP, LEAVES)])
+
+
+def test_many_are_seen_in_one_list_before_what_needs_them_begins(
+    many: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.root, server.lists = (), lambda _: True
+    assert run(many, server, client).complete
+    assert server.uploaded[-1] == TOP.filename
+    requests = server.requests
+    assert "GET /files/" in requests[: requests.index(f"POST {TOP.filename}")]
+    # The first were seen on their pages before it was known that there is a list, and the last are too few for one.
+    assert sum("/simple/leaf" in request for request in requests) < len(MANY) - 16
+
+
+def test_what_neither_the_list_nor_its_page_shows_holds_back_what_needs_it(
+    many: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    hidden = MANY[-1].filename
+    server.root, server.lists = (), lambda name: name != hidden
+    server.hidden_until[hidden] = 1000
+    with pytest.raises(IncompletePushError, match=r"does not show it in its index"):
+        run(many, server, client, wait=0.3)
+    assert TOP.filename not in server.uploaded
+    assert len(server.uploaded) == len(MANY)
+
+
 def test_again_uploads_and_unpacks_nothing(source: FolderSource, server: FakeRepository, client: Client) -> None:
     run(source, server, client)
     source.spooled.clear()

@@ -15,6 +15,7 @@ import pytest
 from mirror.bundle import write_bundle
 from mirror.models import Hashes, silent
 from mirror.push.look import look
+from mirror.push.publisher import PageByPage
 from mirror.push.receipt import Receipt, ReceiptFile, State
 from mirror.spelling import spelled
 from mirror.store import Store
@@ -40,8 +41,9 @@ from pathlib import Path
 from mirror.bundle import BundleReader
 from mirror.models import Hashes
 from mirror.ops.push import push_verified
+from mirror.push.publisher import PageByPage
 
-class Shelf:
+class Shelf(PageByPage):
     url, digests = "shelf:", ()
     def __init__(self):
         self.held = {}
@@ -165,7 +167,7 @@ def test_pieces_are_what_json_spells(items: list[object]) -> None:
     assert b"".join(spelled({})) == b"{}\n"
 
 
-class LongPages:
+class LongPages(PageByPage):
     """A repository that shows a thousand files of every project."""
 
     url = "https://repository.invalid/"

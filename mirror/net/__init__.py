@@ -8,6 +8,6 @@ import sys
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # Python's way to make an import fail
 
 from mirror.net.auth import Credentials  # noqa: E402
-from mirror.net.client import Client, Response, SendError, Settings  # noqa: E402
+from mirror.net.client import SEND_LIMIT, Client, Response, SendError, Settings  # noqa: E402
 
-__all__ = ["Client", "Credentials", "Response", "SendError", "Settings"]
+__all__ = ["SEND_LIMIT", "Client", "Credentials", "Response", "SendError", "Settings"]

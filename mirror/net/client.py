@@ -29,7 +29,8 @@ httpcore.HTTP11Connection.READ_NUM_BYTES = 256 * 1024
 _HEADERS = {"accept": "*/*", "accept-encoding": "gzip, deflate", "connection": "keep-alive"}
 _MOST_REDIRECTS = 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SEND_LIMIT = 1 * MIB
+#: Bytes at which :meth:`Client.send` cuts a body.
+SEND_LIMIT = 1 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +225,9 @@ class Client(AbstractContextManager["Client"]):
                 found = b""
                 for chunk in answer.iter_bytes(64 * 1024):
                     found += chunk
-                    if len(found) >= _SEND_LIMIT:
+                    if len(found) >= SEND_LIMIT:
                         break
-                return _response(answer, found[:_SEND_LIMIT])
+                return _response(answer, found[:SEND_LIMIT])
         except Transient as failure:
             raise SendError(str(failure.error), sent=sent) from failure.error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -68,7 +69,8 @@ def deliver(
     """Upload what *plan* calls new, and leave in *outcomes* what became of it; see :func:`mirror.push.run.push`.
 
     Before something that needs a project is begun, the index must show that project's files, for which it gets
-    *patience* seconds: an accepted upload is no proof yet.
+    *patience* seconds: an accepted upload is no proof yet. Where the repository has a list of all files, many projects
+    are looked for together.
     """
     new: dict[str, list[SourceFile]] = {}
     for file in plan.new:
@@ -80,16 +82,24 @@ def deliver(
     grounds = _grounds(steps, new)
     waves = Waves(plan.waves, new, outcomes, report)
 
-    def work(step: Step) -> bool:
+    def work(step: Step) -> bool | None:
         complete = delivery.step(step, new)
-        if complete:
-            sent = [file for project in step.projects if project in grounds for file in new.get(project, ())]
-            confirm(publisher, outcomes, sent, patience, stop=outcomes.stop)
-            complete = all(outcomes.state(file.filename) in THERE for file in sent) and not outcomes.stop.is_set()
-        waves.done(step)
-        return complete
+        if not complete or not any(project in grounds and project in new for project in step.projects):
+            waves.done(step)
+            return complete and not outcomes.stop.is_set()
+        return None if publisher.lists_all else bool(settle([step]))
 
-    blocked = run_steps(steps, work, workers=workers, cost=costs(plan), stop=outcomes.stop)
+    def settle(accepted: Sequence[Step]) -> list[Step]:
+        """Wait for the index to show *accepted*; returns what it shows."""
+        sent = {step: [file for project in step.projects for file in new.get(project, ())] for step in accepted}
+        confirm(publisher, outcomes, [*chain.from_iterable(sent.values())], patience, stop=outcomes.stop)
+        for step in accepted:
+            waves.done(step)
+        if outcomes.stop.is_set():
+            return []
+        return [step for step, files in sent.items() if all(outcomes.state(file.filename) in THERE for file in files)]
+
+    blocked = run_steps(steps, work, workers=workers, cost=costs(plan), stop=outcomes.stop, settle=settle)
     waves.close()
     outcomes.block({project: cause for step, cause in blocked.items() for project in step.projects})
     report(Event("end", Stage.UPLOAD))

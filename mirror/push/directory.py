@@ -22,7 +22,7 @@ from mirror.errors import AirgapError, ConflictError, IndexPageError, StorageErr
 from mirror.index import static
 from mirror.index.simple import PageEntry
 from mirror.models import Hashes
-from mirror.push.publisher import Upload
+from mirror.push.publisher import PageByPage, Upload
 from mirror.store import locked
 
 _CHUNK = 2**20
@@ -31,7 +31,7 @@ _PAGE_LIMIT = 2**26
 _TRUTH = "index.json"
 
 
-class DirectoryPublisher:
+class DirectoryPublisher(PageByPage):
     """The static index in the folder *root*, which is made when it is needed. Several pushes at once lose nothing."""
 
     def __init__(self, root: Path) -> None:

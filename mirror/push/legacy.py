@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Collection, Iterator, Mapping
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from packaging.utils import canonicalize_name
 
 from mirror.errors import IntegrityError, NetworkError, NotFoundError
-from mirror.index.simple import ACCEPT, parse_page, parse_root
+from mirror.index.simple import parse_page, parse_root
 from mirror.models import Event, File, Hashes, Reporter, Stage, silent
-from mirror.net import Client, Response, SendError
+from mirror.net import SEND_LIMIT, Client, Response, SendError
+from mirror.push.flat import PAGE_HEADERS, FlatFolder
 from mirror.push.form import form_fields
 from mirror.push.publisher import Upload
 from mirror.push.sending import check_accepted, post
 from mirror.urls import origin, redact, with_slash, without_credentials
 
-# no-cache: what a proxy in between remembers from before an upload must not answer the question what is there now.
-_PAGE_HEADERS = {"accept": ACCEPT, "cache-control": "no-cache"}
 _ABSENT = frozenset({404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PYPI = {"upload.pypi.org": "pypi.org", "test.pypi.org": "test.pypi.org"}
@@ -31,8 +31,6 @@ PULP_REMEDY = (
     "delete the repository's publications; the index is then made from the repository itself."
 )
 _NEXUS_PATH = re.compile(r"(.*/repository/[^/]+)(?:/simple)?/?")
-# Client.send cuts a body here.
-_SEND_LIMIT = 1024 * 1024
 
 
 def index_url_for(upload_url: str) -> str:
@@ -103,6 +101,8 @@ class LegacyPublisher:
         self._has_moved = False
         self._elsewhere: set[str] = set()
         self._is_nexus = False
+        self._folder = FlatFolder(client, self._index_url)
+        self._shown: int | None = None
 
     @property
     def digests(self) -> Collection[str]:
@@ -119,17 +119,26 @@ class LegacyPublisher:
 
     def projects(self) -> Collection[str] | None:
         try:
-            answer = self._client.send("GET", self._index_url, headers=_PAGE_HEADERS)
+            answer = self._client.send("GET", self._index_url, headers=PAGE_HEADERS)
             self._learn(answer)
-            if answer.status != 200 or len(answer.body) >= _SEND_LIMIT:
+            if answer.status != 200 or len(answer.body) >= SEND_LIMIT:
                 return None
             names = parse_root(answer.body, answer.headers.get("content-type", ""), answer.url)
-            return frozenset(map(canonicalize_name, names))
         except (NetworkError, IntegrityError):
             return None
+        found = frozenset(map(canonicalize_name, names))
+        self._shown = len(found)
+        return found
 
     def listing(self, project: str) -> Mapping[str, Hashes]:
         return {file.filename: file.hashes for file in self._files(project)}
+
+    @property
+    def lists_all(self) -> bool:
+        return self._folder.known
+
+    def listings(self, projects: Collection[str]) -> Mapping[str, Hashes] | None:
+        return self._folder.files() if self._folder.is_cheaper(len(projects), self._shown) else None
 
     def digest(self, project: str, filename: str) -> str | None:
         link = next((file.url for file in self._files(project) if file.filename == filename), None)
@@ -146,25 +155,31 @@ class LegacyPublisher:
     def upload(self, upload: Upload) -> None:
         answer = post(self._client, self._upload_url, upload, form_fields(upload))
         check_accepted(self._client, answer, upload, shown=self.url, listing=self.listing)
+        if self._shown is not None:
+            self._shown += 1  # or none, where the project is known: this is a bound
 
     def _files(self, project: str) -> Iterator[File]:
+        began = time.monotonic()
         page = self._page(project)
         if page is None:
             return
+        took = time.monotonic() - began
         kind = page.headers.get("content-type", "")
         parsed = parse_page(page.body, kind, page.url, project=project, index=self._index_url)
         # What no installer takes (another project's file, an egg) is nothing that a bundle could hold.
         unusable = {filename for filename, _ in parsed.skipped}
         for position, filename in enumerate(parsed.filenames):
             if filename not in unusable:
-                yield parsed.file(position)
+                file = parsed.file(position)
+                self._folder.learn(project, file.url, took)
+                yield file
 
     def _page(self, project: str) -> Response | None:
         """The project's page, or None where this repository has no such project."""
         url = urljoin(self._index_url, f"{quote(project)}/")
         answer = self._first_look(url)
         if answer is None:
-            answer = self._client.get(url, headers=_PAGE_HEADERS, accept=_ABSENT)
+            answer = self._client.get(url, headers=PAGE_HEADERS, accept=_ABSENT)
         if answer.status not in _ABSENT:
             self._learn(answer)
             return answer
@@ -188,7 +203,7 @@ class LegacyPublisher:
         files for the repository's own, or wait for a host that no isolated network can reach.
         """
         try:
-            answer = self._client.send("GET", url, headers=_PAGE_HEADERS)
+            answer = self._client.send("GET", url, headers=PAGE_HEADERS)
         except SendError:
             return None
         if answer.status in _REDIRECTS:
@@ -199,7 +214,7 @@ class LegacyPublisher:
                 return self._first_look(target)
             self._warn_elsewhere(target)
             return Response(answer.url, 404, answer.reason, answer.headers, b"")
-        complete = answer.status == 200 and len(answer.body) < _SEND_LIMIT
+        complete = answer.status == 200 and len(answer.body) < SEND_LIMIT
         return answer if complete or answer.status in _ABSENT else None
 
     def _moved(self, target: str) -> bool:
@@ -213,7 +228,7 @@ class LegacyPublisher:
         if self._has_moved or not (same_host or PULP_CONTENT in target):
             return False
         try:
-            root = self._client.send("GET", self._index_url, headers=_PAGE_HEADERS)
+            root = self._client.send("GET", self._index_url, headers=PAGE_HEADERS)
         except SendError:
             return False
         place = urljoin(root.url, root.headers.get("location", ""))
@@ -230,9 +245,9 @@ class LegacyPublisher:
         the next upload. A NetworkError where the content app has no index at all: nobody can install from that one.
         """
         place = self._index_url
-        answer = self._client.send("GET", urljoin(self._home, f"{quote(project)}/"), headers=_PAGE_HEADERS)
+        answer = self._client.send("GET", urljoin(self._home, f"{quote(project)}/"), headers=PAGE_HEADERS)
         if answer.status in _REDIRECTS:
-            if self._client.get(place, headers=_PAGE_HEADERS, accept=_ABSENT).status not in _ABSENT:
+            if self._client.get(place, headers=PAGE_HEADERS, accept=_ABSENT).status not in _ABSENT:
                 return False
             text = (
                 f"{self.url} sends readers of its index to {redact(without_credentials(place))}, which does not exist."

@@ -25,7 +25,7 @@ from mirror.errors import ConfigError, HTTPError, IntegrityError, NotFoundError
 from mirror.models import Event, Hashes, Reporter, Stage, silent
 from mirror.net import Client, SendError
 from mirror.push.legacy import LegacyPublisher
-from mirror.push.publisher import Upload
+from mirror.push.publisher import PageByPage, Upload
 from mirror.push.sending import NO_RIGHT, check_accepted, post, words
 
 _LAYOUT = re.compile(r"(?P<above>.*)/repository/(?P<name>[^/]+)(?:/simple)?/?")
@@ -122,7 +122,7 @@ def nexus_publisher(
     return NexusPublisher(client, url, place, listed or (), index_url=index_url, report=report)
 
 
-class NexusPublisher:
+class NexusPublisher(PageByPage):
     """The repository at *place*, whose upload URL is *upload_url*; *listed* is what its server says it has.
 
     *index_url* is where the repository is read, if not below its own URL: a group that has it as a member.

@@ -128,6 +128,13 @@ class Timed:
         self._pace.answered(time.monotonic() - began)
         return found
 
+    @property
+    def lists_all(self) -> bool:
+        return self._publisher.lists_all
+
+    def listings(self, projects: Collection[str]) -> Mapping[str, Hashes] | None:
+        return self._publisher.listings(projects)
+
     def digest(self, project: str, filename: str) -> str | None:
         return self._publisher.digest(project, filename)
 

@@ -63,6 +63,16 @@ class Publisher(Protocol):
     def listing(self, project: str) -> Mapping[str, Hashes]:
         """What the repository shows of *project* now: file name to digests, empty Hashes where it shows none."""
 
+    @property
+    def lists_all(self) -> bool:
+        """Whether it is known by now to have one list of all files, so that asking of many projects together pays."""
+
+    def listings(self, projects: Collection[str]) -> Mapping[str, Hashes] | None:
+        """:meth:`listing` for all of *projects*, and perhaps others, in one; None where that is no cheaper.
+
+        Never raises: who asks goes on with :meth:`listing`.
+        """
+
     def digest(self, project: str, filename: str) -> str | None:
         """The sha256 of the bytes that the repository serves for *filename*; None where it has no such file."""
 
@@ -72,6 +82,16 @@ class Publisher(Protocol):
         Raises TransientUploadError where another try may help, ConflictError where the repository is known to hold
         other bytes under the name, and another of airgap's errors where it refuses.
         """
+
+
+class PageByPage:
+    """For repositories that have no list of all files, or none that a push should ask for."""
+
+    lists_all = False
+
+    def listings(self, projects: Collection[str]) -> Mapping[str, Hashes] | None:
+        """Nothing."""
+        return None
 
 
 class SourceFile(Protocol):

@@ -42,7 +42,7 @@ def confirm(
     is well and store nothing. Where *stop* is set meanwhile, the rest is left unsettled.
     """
     stop = stop or threading.Event()
-    deadline, shown = time.monotonic() + wait, len(outcomes.seen)
+    deadline, seen = time.monotonic() + wait, len(outcomes.seen)
     pause = 0.1
     missing = list(files)
     errors: dict[str, NetworkError] = {}
@@ -58,20 +58,25 @@ def confirm(
                 _settle(file, page, outcomes, report)
 
     while missing:
+        listed = publisher.listings({file.project for file in missing})
+        if listed is not None:
+            for file in missing:
+                _settle(file, listed, outcomes, report)
         groups: dict[str, list[SourceFile]] = {}
         for file in missing:
-            groups.setdefault(file.project, []).append(file)
+            if file.filename not in outcomes.seen:
+                groups.setdefault(file.project, []).append(file)
         errors.clear()
         each(groups.items(), settle)
-        final = len(errors) == len(groups) and not any(error.retryable for error in errors.values())
+        final = bool(groups) and len(errors) == len(groups) and not any(error.retryable for error in errors.values())
         # A file whose upload failed is looked for once, since the server may have it; one that was accepted must come.
         missing = [
             file
             for file in missing
             if file.filename not in outcomes.seen and outcomes.state(file.filename) is State.UPLOADED
         ]
-        if len(outcomes.seen) > shown:
-            deadline, shown = time.monotonic() + wait, len(outcomes.seen)
+        if len(outcomes.seen) > seen:
+            deadline, seen = time.monotonic() + wait, len(outcomes.seen)
         pause = min(pause, deadline - time.monotonic())
         if not missing or final or pause <= 0:
             break

@@ -21,7 +21,7 @@ from mirror.models import Hashes
 from mirror.net.retry import delay
 from mirror.objects import Bucket
 from mirror.push.directory import listed_with, read_entries
-from mirror.push.publisher import TransientUploadError, Upload
+from mirror.push.publisher import PageByPage, TransientUploadError, Upload
 
 # A name with a digest in it always has the same content; a page is to be asked for each time.
 _FILES_KEPT, _PAGES_KEPT = "public, max-age=31536000, immutable", "no-cache"
@@ -30,7 +30,7 @@ _TRUTH, _MADE = "index.json", "index.html"
 _TRIES = 40
 
 
-class BucketPublisher:
+class BucketPublisher(PageByPage):
     """The static index in *bucket*. Several pushes at once lose nothing, from any number of machines."""
 
     def __init__(self, bucket: Bucket) -> None:

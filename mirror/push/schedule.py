@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from heapq import heappop, heappush
+from itertools import chain
 
 from mirror.push.plan import Step
+
+# So many steps that wait to be settled do not wait for what still runs, too.
+_MANY = 16
 
 
 def run_steps(
     steps: Sequence[Step],
-    work: Callable[[Step], bool],
+    work: Callable[[Step], bool | None],
     *,
     workers: int,
     cost: Mapping[str, int],
     stop: threading.Event,
+    settle: Callable[[Sequence[Step]], Collection[Step]] = list,
 ) -> dict[Step, str]:
     """Call *work* for each of *steps*, at most *workers* at a time, and return the steps that could not begin.
 
     *steps* come dependencies first. *work* says whether the step is complete now; if not, what depends on it, however
     indirectly, is never begun, and is returned with the project that it would have waited for. Among steps that could
     begin, the one with the longest way to go wins: *cost* (any unit, by project) adds up along the dependents.
+
+    Where *work* says None, *settle* will tell: it gets many such steps together, when nothing else could begin, and
+    returns those that are complete.
 
     *stop* is for *work* to watch: it is set where this function leaves with an exception, Ctrl-C for one, so that
     what is under way ends early.
@@ -33,21 +41,32 @@ def run_steps(
     ready = [(-way[position], position) for position, left in enumerate(waiting) if not left]
     ready.sort()
     blocked: dict[int, str] = {}
-    running: dict[Future[bool], int] = {}
+    unsettled: list[Step] = []
+    running: set[Future[list[tuple[Step, bool | None]]]] = set()
     executor = ThreadPoolExecutor(workers, thread_name_prefix="airgap-push")
+
+    def one(step: Step) -> list[tuple[Step, bool | None]]:
+        return [(step, work(step))]
+
+    def together(steps: Sequence[Step]) -> list[tuple[Step, bool | None]]:
+        complete = set(settle(steps))
+        return [(step, step in complete) for step in steps]
+
     try:
-        while ready or running:
+        while ready or running or unsettled:
             while ready and len(running) < workers:
-                _, position = heappop(ready)
-                running[executor.submit(work, steps[position])] = position
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                finished = steps[running.pop(future)]
-                if not future.result():
-                    _block(finished, steps, dependents, blocked)
-                    continue
-                for project in finished.projects:
-                    for position in dependents.get(project, ()):
+                running.add(executor.submit(one, steps[heappop(ready)[1]]))
+            if unsettled and not ready and (not running or (len(unsettled) >= _MANY and len(running) < workers)):
+                running.add(executor.submit(together, unsettled))
+                unsettled = []
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for step, complete in chain.from_iterable(future.result() for future in done):
+                if complete is None:
+                    unsettled.append(step)
+                elif not complete:
+                    _block(step, steps, dependents, blocked)
+                else:
+                    for position in chain.from_iterable(dependents.get(project, ()) for project in step.projects):
                         waiting[position] -= 1
                         if not waiting[position]:
                             heappush(ready, (-way[position], position))

@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 
 from mirror.models import Hashes
-from mirror.push.publisher import Upload
+from mirror.push.publisher import PageByPage, Upload
 from mirror.serve.audit import local_actor
 from mirror.serve.blobs import DIGESTS
 from mirror.serve.home import Home
 from mirror.serve.hosted import Claims
 
 
-class EmbeddedPublisher(AbstractContextManager["EmbeddedPublisher"]):
+class EmbeddedPublisher(PageByPage, AbstractContextManager["EmbeddedPublisher"]):
     """Satisfies push's ``Publisher`` for the hosted repository *name* in *home*, which it closes.
 
     Raises ConfigError where there is no such repository.
