@@ -9,6 +9,8 @@
     │   └── MissingExtraError        an optional dependency of airgap is not installed
     ├── ResolutionError          3   no set of files satisfies the requirements for a target
     │   ├── MetadataError            a file's metadata can't be read or must not be trusted
+    │   │   └── NeedsBuildError      only a build tells them, which nobody allowed; says of which sdists
+    │   ├── MissingHashesError       hashes are required; says of what there are none
     │   └── IncompleteError          the proof failed: a closure has holes
     ├── NetworkError             4   no usable answer; ``retryable`` says whether trying again may help
     │   ├── TLSError                 certificate or handshake
@@ -29,7 +31,7 @@ credential: URLs go through :func:`mirror.urls.redact` first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class AirgapError(Exception):
@@ -83,6 +85,43 @@ class ResolutionError(AirgapError):
 
 class MetadataError(ResolutionError):
     """Metadata of a distribution file can't be read, contradicts the file, or must not be trusted."""
+
+
+class NeedsBuildError(MetadataError):
+    """What *sdists* (file names by project) require is known only once they are built, and nobody allowed that."""
+
+    def __init__(self, sdists: Mapping[str, str]) -> None:
+        names = [sdists[project] for project in sorted(sdists)]
+        many = len(names) > 1
+        flags = " ".join(f"--allow-build {project}" for project in sorted(sdists))
+        super().__init__(
+            f"{', '.join(names)}: what {'they require' if many else 'it requires'} is known only once "
+            f"{'they are' if many else 'it is'} built, and building would run {'their' if many else 'its'} code.",
+            hint=f"If you trust {'them' if many else 'it'}, {flags} lets {'them' if many else 'it'} be built here, in "
+            f"isolation; or choose {'versions that have wheels' if many else 'a version that has a wheel'} for the "
+            "target.",
+        )
+        self.sdists = dict(sdists)
+
+
+class MissingHashesError(ResolutionError):
+    """Hashes are required, and some projects have none; ``lines`` are what a requirements file would say of them."""
+
+    def __init__(self, message: str, *, lines: Iterable[str]) -> None:
+        self.lines = tuple(dict.fromkeys(lines))
+        listed = "".join(f"\n  {line}" for line in self.lines)
+        super().__init__(message, hint=f"Add this to the lock, or to a file that --constraint names:{listed}")
+
+    @classmethod
+    def behind(cls, error: BaseException) -> MissingHashesError | None:
+        """The one that *error* is, or comes from directly."""
+        return next((each for each in (error, error.__cause__) if isinstance(each, cls)), None)
+
+    @classmethod
+    def joined(cls, errors: Sequence[AirgapError]) -> MissingHashesError:
+        """One for *errors*, each of which has one behind it."""
+        found = [line for error in errors if (missing := cls.behind(error)) for line in missing.lines]
+        return cls("\n".join(map(str, errors)), lines=found)
 
 
 class IncompleteError(ResolutionError):

@@ -107,9 +107,11 @@ def test_a_build_requirement_without_a_hash_is_refused(tmp_path: Path, links: Pa
     sdist = plain("by-hand")
     wheelhouse(links, [sdist])
     lines = wanted("by-hand==1.0", find_links=links, hashes={"by-hand": sdist.sha256})
-    with pytest.raises(ResolutionError, match=r"tiny-backend 1\.0 has no --hash") as caught:
+    with pytest.raises(ResolutionError, match=r"tiny-backend 1\.0 and tiny-helper 1\.0 have no --") as caught:
         pack(lines, (this_machine(),), None, config(tmp_path))
     assert "building by-hand 1.0: tiny-backend" in str(caught.value)
+    for built in backend():
+        assert f"\n  {built.filename.partition('-1.0')[0].replace('_', '-')}==1.0 --hash=sha256:" in caught.value.hint
     assert "no wheel of by-hand 1.0 can be taken" in str(caught.value)
     assert "by_hand-1.0.tar.gz is there because of\n    requirements.txt:1: by-hand==1.0" in str(caught.value)
 

@@ -205,6 +205,23 @@ def test_sdists_build_with_what_is_hashed(tmp_path: Path, stock: Warehouse) -> N
     assert {file["filename"] for file in found.document["files"]} == {sdist.filename, backend.filename}
 
 
+def test_sdists_that_only_a_build_could_read_are_named_together(tmp_path: Path, stock: Warehouse) -> None:
+    old = [make_sdist(name, dynamic=["Requires-Dist"]) for name in ("old", "older", "oldest")]
+    for one in old:
+        stock.publish(one)
+    ran = pack(tmp_path, "pylock.toml", pylock(stock, old), *LINUX)
+    assert ran.code == 3
+    assert "old-1.0.tar.gz, older-1.0.tar.gz, oldest-1.0.tar.gz: what they require is known only once" in ran.err
+    assert "--allow-build old --allow-build older --allow-build oldest lets them be built here" in ran.err
+    # Those that may be built lack what builds them: the lines to add name it once.
+    for one in (make_wheel("setuptools", "80.0"), make_wheel("wheel", "1.0")):
+        stock.publish(one)
+    allowed = [part for one in ("old", "older", "oldest") for part in ("--allow-build", one)]
+    bare = pack(tmp_path, "pylock.toml", pylock(stock, old), *LINUX, *allowed, "-i", stock.url())
+    assert bare.code == 3
+    assert bare.err.count("--hash=sha256:") == bare.err.count("\n  setuptools==80.0 --hash=sha256:") > 0
+
+
 def test_own_packages_stand_in_for_folders(tmp_path: Path, stock: Warehouse) -> None:
     leaf, member = make_wheel("leaf"), make_wheel("member", requires=["leaf"])
     stock.publish(leaf)

@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from mirror.errors import MetadataError, ResolutionError
+from mirror.errors import MetadataError, MissingHashesError, NeedsBuildError, ResolutionError
 from mirror.filenames import split_filename
 from mirror.models import Event, File, FormatControl, Metadata, RequirementLine, RequirementSet, Selection
 from mirror.resolver import Resolution
@@ -79,6 +79,8 @@ class World:
 
     def read(self, file: File) -> Metadata:
         self.reads.add(file.filename)
+        if self._broken.get(file.filename) == "needs a build":
+            raise NeedsBuildError({file.project: file.filename})
         if file.filename in self._broken:
             raise MetadataError(f"{file.filename}: {self._broken[file.filename]}", hint="Report it.")
         return self._metadata[file.filename]
@@ -155,6 +157,28 @@ def test_a_hashed_lock_must_hash_what_its_lines_require() -> None:
         resolution.plan([make_target("3.12", ["linux"])])
     assert "b 1.0 has no --hash" in str(caught.value)
     assert "a 1.0: b" in str(caught.value)
+
+
+def test_all_that_lacks_a_hash_is_named_with_the_lines_to_add() -> None:
+    releases = {"a 1.0": {"requires": ["b", "c"], "sdist": True, "build": ["d"]}, "b 1.0": {}, "c 1.0": {}, "d 1.0": {}}
+    world = World(releases)
+    lock = RequirementSet((hashed("a==1.0", "0" * 64),))
+    with Resolution(lock, world, world, workers=0) as resolution, pytest.raises(MissingHashesError) as caught:
+        resolution.plan([make_target("3.12", ["linux"])])
+    assert "b 1.0 and c 1.0 have no --hash" in str(caught.value)
+    assert caught.value.lines == ("b==1.0 --hash=sha256:…", "c==1.0 --hash=sha256:…")  # this index shows no digests
+    assert caught.value.hint.endswith("\n  b==1.0 --hash=sha256:…\n  c==1.0 --hash=sha256:…")
+
+
+def test_what_several_builds_lack_is_named_together() -> None:
+    releases = {name: {"sdist": True, "build": build} for name, build in (("a 1.0", ["c", "d"]), ("b 1.0", ["d"]))}
+    world = World({**releases, "c 1.0": {}, "d 1.0": {}})
+    lock = RequirementSet((hashed("a==1.0", "0" * 64), hashed("b==1.0", "0" * 64)))
+    with Resolution(lock, world, world, workers=0) as resolution, pytest.raises(MissingHashesError) as caught:
+        resolution.plan([make_target("3.12", ["linux"])])
+    assert caught.value.lines == ("c==1.0 --hash=sha256:…", "d==1.0 --hash=sha256:…")
+    for name in ("a", "b"):
+        assert f"building {name} 1.0: d" in str(caught.value)
 
 
 def test_a_release_candidate_of_python_counts_as_that_python() -> None:

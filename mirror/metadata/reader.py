@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from mirror.errors import HashMismatchError, MetadataError, NotFoundError
+from mirror.errors import HashMismatchError, MetadataError, NeedsBuildError, NotFoundError
 from mirror.metadata import sdist
 from mirror.metadata.core import parse, trusted
 from mirror.metadata.remote import NoRangesError, remote_metadata
@@ -74,9 +74,9 @@ class MetadataReader:
     def read(self, file: File) -> Metadata:
         """Return the metadata of *file*; a second call, from any thread, costs nothing and gives the same.
 
-        Raises MetadataError where it is unsound, is that of another project or version, or is an sdist's that only
-        a build could tell (PEP 643); HashMismatchError where a PEP 658 file is not what the index promised;
-        NetworkError where the file can't be reached.
+        Raises MetadataError where it is unsound, or is that of another project or version; NeedsBuildError where it is
+        an sdist's that only a build could tell (PEP 643); HashMismatchError where a PEP 658 file is not what the index
+        promised; NetworkError where the file can't be reached.
         """
         if file.hashes.strongest is None:
             self._certain = False
@@ -189,11 +189,7 @@ class MetadataReader:
                 hint=f"Report it to the maintainers of {file.project}, and choose another version.",
             )
         if not file.is_wheel and not trusted(raw):
-            raise MetadataError(
-                f"{file.filename}: what it requires is known only once it is built, and building would run its code.",
-                hint=f"If you trust it, --allow-build {file.project} lets it be built here, in isolation; or choose a "
-                "version that has a wheel for the target.",
-            )
+            raise NeedsBuildError({file.project: file.filename})
         return metadata
 
 

@@ -13,7 +13,13 @@ from dataclasses import dataclass, replace
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from mirror.errors import HashMismatchError, ResolutionError
+from mirror.errors import (
+    HashMismatchError,
+    MetadataError,
+    MissingHashesError,
+    NeedsBuildError,
+    ResolutionError,
+)
 from mirror.index.client import IndexClient
 from mirror.lockfiles.lock import Lock, Locked, Selected, chains, check_python, choose, is_specifier
 from mirror.models import (
@@ -112,11 +118,32 @@ class LockedPlans:
         if eager:
             files = {file.filename: file for _, _, mine in chosen for file in mine.values()}
             self._at.fetcher.fetch(files.values())
+        self._check_builds({file.filename: file for _, _, mine in chosen for file in mine.values()}.values())
         plans = []
         for target, selected, mine in chosen:
             plans.append(self._plan(target, selected, mine))
             self._report(Event("advance", Stage.RESOLVE, target.name, items=1))
         return plans
+
+    def _check_builds(self, files: Iterable[File]) -> None:
+        """Refuse together what would come up one by one: sdists that nobody may build, and what builds lack."""
+        unbuilt: dict[str, str] = {}
+        unhashed: list[MetadataError] = []
+        for file in files:
+            if file.is_wheel:
+                continue
+            try:
+                self._metadata.read(file)
+            except NeedsBuildError as error:
+                unbuilt.update(error.sdists)
+            except MetadataError as error:
+                if MissingHashesError.behind(error) is None:
+                    raise
+                unhashed.append(error)
+        if unbuilt:
+            raise NeedsBuildError(unbuilt)
+        if unhashed:
+            raise MissingHashesError.joined(unhashed)
 
     def _choose(self, target: Target) -> tuple[Selected, Mapping[NormalizedName, File]]:
         """What the lock installs on *target*, own packages excepted, and the file of each package."""

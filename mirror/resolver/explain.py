@@ -9,7 +9,7 @@ from itertools import islice
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
-from mirror.errors import ResolutionError
+from mirror.errors import MetadataError, ResolutionError
 from mirror.resolver.candidates import Finder, Refusal
 from mirror.resolver.needs import Need
 
@@ -137,16 +137,16 @@ def summed_up(failures: Mapping[str, ResolutionError], *, resolved: int) -> Reso
     return ResolutionError("\n".join(dict.fromkeys(map(str, failures.values()))), hint=told)
 
 
-def remedy(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> str:
-    """What the newest release says that everybody would accept, were its metadata to be had; empty where there is none.
+def blamed(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> MetadataError | None:
+    """What is wrong with the metadata of the newest release that everybody would accept, where it says what to do.
 
-    It comes before what was tried: nobody tries what runs a package's code.
+    That comes before what was tried: nobody tries what runs a package's code.
     """
     for version in finder.versions(project):
         fault = finder.fault(project, version)
         if fault is not None and fault.hint and all(need.accepts(version) for need in needs):
-            return fault.hint
-    return ""
+            return fault
+    return None
 
 
 def hint(finder: Finder, project: NormalizedName, needs: Sequence[Need]) -> str:

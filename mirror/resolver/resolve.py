@@ -13,7 +13,7 @@ from packaging.version import Version
 from resolvelib import BaseReporter, ResolutionImpossible, ResolutionTooDeep
 from resolvelib import ResolutionError as NoResolution
 
-from mirror.errors import AirgapError, ResolutionError
+from mirror.errors import AirgapError, MissingHashesError, NeedsBuildError, ResolutionError
 from mirror.models import (
     Build,
     Event,
@@ -33,7 +33,7 @@ from mirror.resolver.advice import LEAVING_OUT, Change, Clash, advise
 from mirror.resolver.candidates import Finder, Rules
 from mirror.resolver.dependencies import Markers, dependencies, implied_build_requires, misses_extra, root_needs
 from mirror.resolver.differences import Outcome, differences
-from mirror.resolver.explain import Asked, conflict, hint, remedy, summed_up, tried
+from mirror.resolver.explain import Asked, blamed, conflict, hint, summed_up, tried
 from mirror.resolver.extras import extra_files
 from mirror.resolver.needs import Candidate, Need
 from mirror.resolver.prefetch import Prefetcher
@@ -41,6 +41,7 @@ from mirror.resolver.protocols import Index, MetadataSource
 from mirror.resolver.provider import Key, Provider, SearchReporter
 from mirror.resolver.releases import Catalog
 from mirror.resolver.search import Search
+from mirror.resolver.unbuilt import Unbuilt
 from mirror.resolver.walk import solves
 
 _MAX_ROUNDS = 200_000
@@ -139,19 +140,22 @@ class Resolution(AbstractContextManager["Resolution"]):
         pins = search.run()
         builds: dict[tuple[NormalizedName, str], Build] = {}
         to_build = deque(pin for pin in pins if not pin.file.is_wheel)
+        unhashed: list[ResolutionError] = []
         while to_build:
             sdist = to_build.popleft()
             if (sdist.project, sdist.version) in builds:
                 continue
-            requires = self._metadata.build_requires(sdist.file)
-            build_pins = self._build_pins(search.target, sdist, requires)
-            implied = implied_build_requires(build_pins)
-            if implied:
-                requires = (*requires, *implied)
-                build_pins = self._build_pins(search.target, sdist, requires)
-            build = Build(sdist.project, sdist.version, requires, build_pins)
+            try:
+                build = self._build(search.target, sdist)
+            except ResolutionError as error:
+                if MissingHashesError.behind(error) is None:
+                    raise
+                unhashed.append(error)
+                continue
             builds[sdist.project, sdist.version] = build
             to_build.extend(pin for pin in build.pins if not pin.file.is_wheel)
+        if unhashed:
+            raise MissingHashesError.joined(unhashed)
         return TargetPlan(search.target, pins, tuple(builds[key] for key in sorted(builds)))
 
     def holds(self, plan: TargetPlan) -> bool:
@@ -165,6 +169,15 @@ class Resolution(AbstractContextManager["Resolution"]):
         """What an environment on *target* holds that is made for *requires* alone; *origin* says who asks, in words."""
         return self._search(target, [RequirementLine(requirement, origin) for requirement in requires]).run()
 
+    def _build(self, target: Target, sdist: Pin) -> Build:
+        requires = self._metadata.build_requires(sdist.file)
+        pins = self._build_pins(target, sdist, requires)
+        implied = implied_build_requires(pins)
+        if implied:
+            requires = (*requires, *implied)
+            pins = self._build_pins(target, sdist, requires)
+        return Build(sdist.project, sdist.version, requires, pins)
+
     def _build_pins(self, target: Target, sdist: Pin, requires: Sequence[Requirement]) -> tuple[Pin, ...]:
         """Resolve what building *sdist* needs. It has an environment of its own, so it may take other versions."""
         origin = f"building {sdist.project} {sdist.version}"
@@ -172,7 +185,7 @@ class Resolution(AbstractContextManager["Resolution"]):
         try:
             pins = self._search(target, lines).run()
         except ResolutionError as error:
-            way = "".join(f"\n    {step}" for step in sdist.chain)
+            way = _indented(sdist.chain)
             told = f"{error}\n"
             if self._wanted.format_control.allows(sdist.project, wheel=True):
                 told += f"  no wheel of {sdist.project} {sdist.version} can be taken, so its sdist is:\n"
@@ -189,8 +202,8 @@ class Resolution(AbstractContextManager["Resolution"]):
 
     # What a search needs of the whole.
 
-    def finder(self, target: Target, rules: Rules) -> Finder:
-        return Finder(self._catalog, self._metadata, target, rules)
+    def finder(self, target: Target, rules: Rules, metadata: MetadataSource | None = None) -> Finder:
+        return Finder(self._catalog, metadata or self._metadata, target, rules)
 
     @property
     def metadata(self) -> MetadataSource:
@@ -305,7 +318,8 @@ class _Search:
         for (project, extra), candidate in mapping.items():
             for version, error in self.finder.unreadable.get(project, {}).items():
                 if extra is None and version > candidate.version and self._wanted_by_all(project, version, mapping):
-                    raise error
+                    together = self._all_to_build() if isinstance(error, NeedsBuildError) else None
+                    raise together or error
 
     def _wanted_by_all(self, project: NormalizedName, version: Version, mapping: Mapping[Key, Candidate]) -> bool:
         needs = [*self._roots, *self.finder.rules.constraints.get(project, ())]
@@ -328,11 +342,33 @@ class _Search:
         asked = [Asked(need, self._path(need.parent, first)) for need in speakers.values()]
         told = conflict(self.finder, project, asked)
         voices = list(speakers.values())
+        fault = blamed(self.finder, project, voices)
+        if isinstance(fault, NeedsBuildError) and (together := self._all_to_build()) is not None:
+            return together  # a change of one line would not do
         helps = self._advice(Clash.of(project, voices, first)) if self._own else []
-        leading = remedy(self.finder, project, voices)
+        leading = fault.hint if fault is not None else ""
         if not leading and all(words.startswith(LEAVING_OUT) for words in helps):  # what no author of a line wants
             leading = hint(self.finder, project, voices)
         return ResolutionError(told, hint=f"{leading} {tried(helps)}".strip() or _RELAX)
+
+    def _all_to_build(self) -> ResolutionError | None:
+        """What else nobody may build, if the sdists that stand in the way required nothing; None where nothing else."""
+        metadata = Unbuilt(self._whole.metadata)
+        finder = self._whole.finder(self.target, self.finder.rules, metadata)
+        provider = Provider(finder, self._markers, metadata, self._whole.prefetcher)
+        try:
+            mapping = Search(provider, BaseReporter()).resolve(_pins_first(self._roots), max_rounds=_TRIAL_ROUNDS)
+        except (NoResolution, AirgapError):
+            return None
+        found = [candidate for candidate in mapping.values() if candidate.file.filename in metadata.sdists]
+        if len({candidate.project for candidate in found}) < 2:
+            return None
+        error = NeedsBuildError({candidate.project: candidate.file.filename for candidate in found})
+        chains = self._chains(
+            {key: dependencies(each, metadata.read(each.file), self._markers) for key, each in mapping.items()}
+        )
+        ways = (f"\n  {each.file.filename}{_indented(chains[each.project])}" for each in found if each.extra is None)
+        return ResolutionError(f"{self.target.name}: {error}{''.join(ways)}", hint=error.hint)
 
     def _advice(self, clash: Clash) -> list[str]:
         return advise(self.finder, self._roots, clash, self._try)
@@ -409,10 +445,20 @@ class _Search:
         rules = self.finder.rules
         if not rules.require_hashes:
             return
-        for pin in pins:
-            if pin.project not in rules.hashes:
-                way = "\n".join(f"  {step}" for step in pin.chain)
-                raise ResolutionError(
-                    f"{self.target.name}: {pin.project} {pin.version} has no --hash, but other lines have one.\n{way}",
-                    hint=f"Add {pin.project}=={pin.version} with its hashes to the lock, or lock again.",
-                )
+        lacking = [pin for pin in pins if pin.project not in rules.hashes]
+        if lacking:
+            names = " and ".join(f"{pin.project} {pin.version}" for pin in lacking)
+            ways = dict.fromkeys(f"\n  {step}" for pin in lacking for step in pin.chain)
+            raise MissingHashesError(
+                f"{self.target.name}: {names} {'have' if len(lacking) > 1 else 'has'} no --hash, but other lines have "
+                f"one.{''.join(ways)}",
+                lines=map(_hashed_line, lacking),
+            )
+
+
+def _indented(way: Iterable[str]) -> str:
+    return "".join(f"\n    {step}" for step in way)
+
+
+def _hashed_line(pin: Pin) -> str:
+    return f"{pin.project}=={pin.version} --hash=sha256:{pin.file.hashes.sha256 or '…'}"
