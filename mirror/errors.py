@@ -88,19 +88,29 @@ class MetadataError(ResolutionError):
 
 
 class NeedsBuildError(MetadataError):
-    """What *sdists* (file names by project) require is known only once they are built, and nobody allowed that."""
+    """What *sdists* (file names by project) require is known only once they are built, and nobody allowed that.
 
-    def __init__(self, sdists: Mapping[str, str]) -> None:
-        names = [sdists[project] for project in sorted(sdists)]
-        many = len(names) > 1
-        flags = " ".join(f"--allow-build {project}" for project in sorted(sdists))
-        super().__init__(
-            f"{', '.join(names)}: what {'they require' if many else 'it requires'} is known only once "
-            f"{'they are' if many else 'it is'} built, and building would run {'their' if many else 'its'} code.",
-            hint=f"If you trust {'them' if many else 'it'}, {flags} lets {'them' if many else 'it'} be built here, in "
-            f"isolation; or choose {'versions that have wheels' if many else 'a version that has a wheel'} for the "
-            "target.",
-        )
+    *target* is the one that they are for, where only one is; *ways* say, a line each, how they come in.
+    """
+
+    def __init__(self, sdists: Mapping[str, str], *, target: str = "", ways: Iterable[str] = ()) -> None:
+        projects = sorted(sdists)
+        names = ", ".join(sdists[project] for project in projects)
+        flags = " ".join(f"--allow-build {project}" for project in projects)
+        if len(projects) == 1:
+            told = "what it requires is known only once it is built, and building would run its code."
+            hint = (
+                f"If you trust it, {flags} lets it be built here, in isolation; or choose a version that has a wheel "
+                "for the target."
+            )
+        else:
+            told = "what they require is known only once they are built, and building would run their code."
+            hint = (
+                f"If you trust them, {flags} lets them be built here, in isolation; or choose versions that have "
+                "wheels for the target."
+            )
+        place = f"{target}: " if target else ""
+        super().__init__("\n  ".join([f"{place}{names}: {told}", *ways]), hint=hint)
         self.sdists = dict(sdists)
 
 

@@ -79,9 +79,9 @@ class World:
 
     def read(self, file: File) -> Metadata:
         self.reads.add(file.filename)
-        if self._broken.get(file.filename) == "needs a build":
+        if self._broken.get(file.filename) == "needs a build" and not file.is_wheel:
             raise NeedsBuildError({file.project: file.filename})
-        if file.filename in self._broken:
+        if file.filename in self._broken and self._broken[file.filename] != "needs a build":
             raise MetadataError(f"{file.filename}: {self._broken[file.filename]}", hint="Report it.")
         return self._metadata[file.filename]
 

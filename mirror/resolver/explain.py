@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,7 +10,7 @@ from itertools import islice
 from packaging.utils import NormalizedName
 from packaging.version import Version
 
-from mirror.errors import MetadataError, ResolutionError
+from mirror.errors import MetadataError, NeedsBuildError, ResolutionError
 from mirror.resolver.candidates import Finder, Refusal
 from mirror.resolver.needs import Need
 
@@ -126,6 +127,9 @@ def summed_up(failures: Mapping[str, ResolutionError], *, resolved: int) -> Reso
     hints: dict[str, list[str]] = {}
     for target, failure in failures.items():
         hints.setdefault(failure.hint, []).append(target)
+    sdists = [failure.sdists for failure in failures.values() if isinstance(failure, NeedsBuildError)]
+    if len(sdists) == len(failures):  # one command will do for all
+        hints = {NeedsBuildError(dict(ChainMap(*sdists))).hint: list(failures)}
     lines = list(hints) if len(hints) == 1 else [f"{', '.join(names)}: {text}" for text, names in hints.items() if text]
     if resolved:
         others_resolve = f"{resolved} targets resolve" if resolved > 1 else "target resolves"

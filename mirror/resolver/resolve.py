@@ -351,7 +351,7 @@ class _Search:
             leading = hint(self.finder, project, voices)
         return ResolutionError(told, hint=f"{leading} {tried(helps)}".strip() or _RELAX)
 
-    def _all_to_build(self) -> ResolutionError | None:
+    def _all_to_build(self) -> NeedsBuildError | None:
         """What else nobody may build, if the sdists that stand in the way required nothing; None where nothing else."""
         metadata = Unbuilt(self._whole.metadata)
         finder = self._whole.finder(self.target, self.finder.rules, metadata)
@@ -363,12 +363,14 @@ class _Search:
         found = [candidate for candidate in mapping.values() if candidate.file.filename in metadata.sdists]
         if len({candidate.project for candidate in found}) < 2:
             return None
-        error = NeedsBuildError({candidate.project: candidate.file.filename for candidate in found})
         chains = self._chains(
             {key: dependencies(each, metadata.read(each.file), self._markers) for key, each in mapping.items()}
         )
-        ways = (f"\n  {each.file.filename}{_indented(chains[each.project])}" for each in found if each.extra is None)
-        return ResolutionError(f"{self.target.name}: {error}{''.join(ways)}", hint=error.hint)
+        return NeedsBuildError(
+            {candidate.project: candidate.file.filename for candidate in found},
+            target=self.target.name,
+            ways=[f"{each.file.filename}{_indented(chains[each.project])}" for each in found if each.extra is None],
+        )
 
     def _advice(self, clash: Clash) -> list[str]:
         return advise(self.finder, self._roots, clash, self._try)
