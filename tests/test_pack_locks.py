@@ -223,7 +223,7 @@ def test_sdists_that_only_a_build_could_read_are_named_together(tmp_path: Path, 
 
 
 def test_own_packages_stand_in_for_folders(tmp_path: Path, stock: Warehouse) -> None:
-    leaf, member = make_wheel("leaf"), make_wheel("member", requires=["leaf"])
+    leaf, member, second = make_wheel("leaf"), make_wheel("member", requires=["leaf", "second"]), make_wheel("second")
     stock.publish(leaf)
     member.save(tmp_path / "dist")
     text = f"""
@@ -238,7 +238,10 @@ dependencies = [{{ name = "member" }}]
 name = "member"
 version = "1.0"
 source = {{ editable = "packages/member" }}
-dependencies = [{{ name = "leaf" }}]
+dependencies = [{{ name = "leaf" }}, {{ name = "second" }}]
+[[package]]
+name = "second"
+source = {{ editable = "packages/second" }}
 [[package]]
 name = "leaf"
 version = "1.0"
@@ -248,10 +251,16 @@ wheels = [{{ url = "{stock.url()}files/{leaf.filename}", hash = "sha256:{leaf.sh
     refused = pack(tmp_path, "uv.lock", text, *LINUX)
     assert refused.code == 3
     assert "member is locked to a folder" in refused.err
+    assert "second is locked to a folder" in refused.err
+    assert "\n  uv.lock: member==1.0\n  member 1.0: second\n" in refused.err
+    second.save(tmp_path / "dist")
     assert pack(tmp_path, "uv.lock", text, *LINUX, "--include", tmp_path / "dist").pins == {
         "leaf": "1.0",
         "member": "1.0",
+        "second": "1.0",
     }
+    bare = pack(tmp_path, "uv.lock", text.replace('name = "member" }', 'name = "second" }'), *LINUX)
+    assert "\n  uv.lock: second\n" in bare.err  # its version is known only where it is built
 
 
 def test_dry_run_and_more_files(tmp_path: Path, stock: Warehouse) -> None:

@@ -219,12 +219,15 @@ def chains(
     def walk(starts: Iterable[NormalizedName]) -> None:
         queue = deque(starts)
         for start in queue:
-            found[start] = (f"{name}: {start}=={versions[start]}",)
+            pinned = (
+                f"=={versions[start]}" if versions[start] else ""
+            )  # a folder's version may be found when it is built
+            found[start] = (f"{name}: {start}{pinned}",)
         while queue:
             project = queue.popleft()
             for other in sorted(requires.get(project, ())):
                 if other in versions and other not in found:
-                    found[other] = (*found[project], f"{project} {versions[project]}: {other}")
+                    found[other] = (*found[project], f"{f'{project} {versions[project]}'.rstrip()}: {other}")
                     queue.append(other)
 
     walk([project for project in sorted(roots) if project in versions])

@@ -152,22 +152,25 @@ class LockedPlans:
         selected = replace(selected, packages=tuple(p for p in selected.packages if p.project not in self._own))
         ranks = Ranks(target)
         found: dict[NormalizedName, File] = {}
+        unusable: dict[str, str] = {}
         for package in selected.packages:
             way = "".join(f"\n  {step}" for step in ways[package.project])
-            if package.elsewhere:
-                raise ResolutionError(
-                    f"{target.name}: {package.project} is locked to {package.elsewhere}, and only files of an index "
-                    f"can be taken from a lock.{way}",
-                    hint="Build a wheel of it, and bring that along with --include.",
-                )
             file = choose(package, ranks, self._wanted.format_control)
+            if package.elsewhere:
+                told = (
+                    f"{target.name}: {package.project} is locked to {package.elsewhere}, and only files of an index "
+                    f"can be taken from a lock.{way}"
+                )
+                unusable[told] = "Build a wheel of it, and bring that along with --include."
+                continue
             if file is None:
                 names = ", ".join(sorted(each.filename for each in package.files)[:3]) or "no file"
-                raise ResolutionError(
+                told = (
                     f"{target.name}: {self._lock.name} has no file of {package.project} {package.version} for this "
-                    f"target; it has {names}{', …' if len(package.files) > 3 else ''}.{way}",
-                    hint="Lock again for this target too, or leave it out.",
+                    f"target; it has {names}{', …' if len(package.files) > 3 else ''}.{way}"
                 )
+                unusable[told] = "Lock again for this target too, or leave it out."
+                continue
             located = {each.filename: each for each in self._locate(package)}
             if file.filename not in located:
                 raise ResolutionError(
@@ -175,6 +178,8 @@ class LockedPlans:
                     hint="Name the index that has it with --index-url, or lock again.",
                 )
             found[package.project] = located[file.filename]
+        if unusable:  # all of them: who mends one does not want to hear of the next
+            raise ResolutionError("\n".join(unusable), hint="\n".join(dict.fromkeys(unusable.values())))
         return selected, found
 
     def _locate(self, package: Locked) -> tuple[File, ...]:
