@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
+from urllib.parse import quote
 
 from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -29,8 +30,8 @@ class Locked:
     """One package as a lock has it. A file's ``url`` is empty where the lock does not say where the file is.
 
     ``requires`` are the names that the lock says it needs, on whatever machine; empty where the lock does not say.
-    ``elsewhere`` says what it is locked to where that is no file of an index (``a Git repository``); ``version`` may
-    then be empty.
+    ``elsewhere`` says what it is locked to where that is no file of an index (``a folder``); ``version`` may then be
+    empty. ``reference`` is the direct reference that leads there (``git+https://…@COMMIT``), if there is one.
     """
 
     project: NormalizedName
@@ -39,6 +40,7 @@ class Locked:
     extras: tuple[NormalizedName, ...] = ()
     requires: tuple[NormalizedName, ...] = ()
     elsewhere: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,14 @@ def read_hashes(texts: Iterable[str], at: Table) -> Hashes:
         return Hashes.of(dict(text.partition(":")[::2] for text in texts))
     except IntegrityError as error:
         raise at.error(str(error)) from error
+
+
+def git_reference(url: str, commit: str, subdirectory: str | None) -> str:
+    """The direct reference to a commit of the git repository at *url*, which may be spelled ``user@host:path``."""
+    if "://" not in url:
+        host, _, path = url.partition(":")
+        url = f"ssh://{host}/{path}"
+    return f"git+{url}@{commit}{f'#subdirectory={quote(subdirectory)}' if subdirectory else ''}"
 
 
 def locked_file(

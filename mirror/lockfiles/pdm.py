@@ -15,6 +15,7 @@ from mirror.lockfiles.lock import (
     Locked,
     MarkedLock,
     check_known,
+    git_reference,
     locked_file,
     read_hashes,
     read_marker,
@@ -66,9 +67,14 @@ def _entry(at: Table) -> Entry:
             extras=tuple(sorted(map(canonicalize_name, at.texts("extras")))),
             requires=tuple(sorted({_name(text, at) for text in at.texts("dependencies")} - {project})),
             elsewhere=f"{kind}, not an index" if kind else "",
+            reference=_git(at) if kind == "git" else "",
         ),
         conditions=tuple((canonicalize_name(group), marker) for group in at.texts("groups")),
     )
+
+
+def _git(at: Table) -> str:
+    return git_reference(at.text("git"), at.text("revision"), at.optional("subdirectory"))
 
 
 def _name(text: str, at: Table) -> NormalizedName:

@@ -16,6 +16,7 @@ from mirror.lockfiles.lock import (
     Locked,
     MarkedLock,
     check_known,
+    git_reference,
     locked_file,
     read_hashes,
     read_marker,
@@ -81,6 +82,9 @@ def _entry(at: Table) -> Entry:
     elsewhere = "" if kind in ("", "legacy") else f"{kind}, not an index"
     index = source.optional("url") or ""
     files = () if elsewhere else tuple(_file(table, project, version, index) for table in at.tables("files"))
+    reference = ""
+    if kind == "git":
+        reference = git_reference(index, source.text("resolved_reference"), source.optional("subdirectory"))
     return Entry(
         Locked(
             project,
@@ -88,6 +92,7 @@ def _entry(at: Table) -> Entry:
             files,
             requires=tuple(sorted(map(canonicalize_name, at.table("dependencies").values))),
             elsewhere=elsewhere,
+            reference=reference,
         ),
         conditions=_conditions(at),
     )

@@ -16,7 +16,16 @@ from packaging.pylock import (
 from packaging.utils import canonicalize_name
 
 from mirror.errors import RequirementsError
-from mirror.lockfiles.lock import Entry, Lock, Locked, MarkedLock, check_known, locked_file, read_hashes
+from mirror.lockfiles.lock import (
+    Entry,
+    Lock,
+    Locked,
+    MarkedLock,
+    check_known,
+    git_reference,
+    locked_file,
+    read_hashes,
+)
 from mirror.lockfiles.toml import Table
 from mirror.models import File
 
@@ -74,10 +83,19 @@ def _entry(package: Package, at: Table, folder: PurePath) -> Entry:
             tuple(map(file, distributions)),
             requires=tuple(sorted(requires - {project})),
             elsewhere=elsewhere,
+            reference=_git(package, folder),
         ),
         conditions=((None, package.marker),),
         requires_python=str(package.requires_python) if package.requires_python else None,
     )
+
+
+def _git(package: Package, folder: PurePath) -> str:
+    vcs = package.vcs
+    if vcs is None or vcs.type != "git":
+        return ""
+    url = vcs.url or ((folder / vcs.path).as_uri() if vcs.path else "")
+    return git_reference(url, vcs.commit_id, vcs.subdirectory) if url else ""
 
 
 def _utc(distribution: PackageWheel | PackageSdist) -> str | None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from packaging.markers import Marker
 from packaging.utils import NormalizedName, canonicalize_name
@@ -19,6 +20,7 @@ from mirror.lockfiles.lock import (
     Selected,
     check_known,
     check_python,
+    git_reference,
     locked_file,
     read_hashes,
     read_marker,
@@ -161,9 +163,9 @@ def _package(at: Table, folder: PurePath) -> _Package:
     project = canonicalize_name(at.text("name"))
     source = at.table("source")
     here = source.optional("virtual") or source.optional("editable")
-    elsewhere = ""
+    elsewhere = reference = ""
     if "git" in source.values:
-        elsewhere = "a Git repository"
+        elsewhere, reference = "a Git repository", _git(source.text("git"))
     elif here is not None or "directory" in source.values:
         elsewhere = "a folder"
     files: tuple[File, ...] = ()
@@ -172,7 +174,7 @@ def _package(at: Table, folder: PurePath) -> _Package:
         distributions = [*at.tables("wheels"), *([at.table("sdist")] if "sdist" in at.values else [])]
         files = tuple(_file(table, source, project, version, folder) for table in distributions)
     return _Package(
-        locked=Locked(project, version, files, elsewhere=elsewhere),
+        locked=Locked(project, version, files, elsewhere=elsewhere, reference=reference),
         source=_identity(source),
         here=here,
         forks=tuple(marker for text in at.texts("resolution-markers") if (marker := read_marker(text, at))),
@@ -180,6 +182,13 @@ def _package(at: Table, folder: PurePath) -> _Package:
         extras=_edges_by_name(at.table("optional-dependencies")),
         groups=_edges_by_name(at.table("dev-dependencies")),
     )
+
+
+def _git(url: str) -> str:
+    """The reference that uv spells ``https://host/repository?subdirectory=folder&rev=main#COMMIT``."""
+    parts = urlsplit(url)
+    subdirectory = dict(parse_qsl(parts.query)).get("subdirectory")
+    return git_reference(urlunsplit(parts._replace(query="", fragment="")), parts.fragment, subdirectory)
 
 
 def _identity(source: Table) -> str:

@@ -218,14 +218,11 @@ class Direct:
 
     def _include(self, path: Path, wanted: RequirementSet) -> list[RequirementLine]:
         """A line for each project whose wheels and sdists *path* is, or has in it."""
-        if path.is_dir():
-            paths = sorted(entry for entry in path.iterdir() if entry.is_file() and split_filename(entry.name))
-            if not paths:
-                raise UsageError(
-                    f"--include {path}: there is no wheel and no sdist in it.", hint="python -m build fills dist/."
-                )
-        else:
-            paths = [path]
+        paths = _entries(path)
+        if not paths:
+            raise UsageError(
+                f"--include {path}: there is no wheel and no sdist in it.", hint="python -m build fills dist/."
+            )
         files = [self._own(entry, "--include") for entry in paths]
         for file in files:
             self._overlay.offer(file, alone=True)
@@ -252,6 +249,19 @@ class Direct:
             raise UsageError(f"{where}: {path} can't be read: {error.strerror or error}.") from error
         hashes = Hashes.of({"sha256": digest.hexdigest()})
         return _file(path.name, path.absolute().as_uri(), hashes, f"{where}: {path.name}")
+
+
+def projects_in(include: Iterable[Path]) -> set[NormalizedName]:
+    """The projects of the wheels and sdists that *include* names, by their file names."""
+    splits = (split_filename(entry.name) for path in include for entry in _entries(path))
+    return {split.project for split in splits if split is not None}
+
+
+def _entries(path: Path) -> list[Path]:
+    """The wheels and sdists in a folder; what is no folder is an entry itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(entry for entry in path.iterdir() if entry.is_file() and split_filename(entry.name))
 
 
 def _file(filename: str, url: str, hashes: Hashes, shown: str) -> File:

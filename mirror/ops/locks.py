@@ -7,7 +7,7 @@ digests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from packaging.requirements import Requirement
@@ -60,6 +60,20 @@ def with_digests(wanted: RequirementSet, lock: Lock) -> RequirementSet:
     )
 
 
+def with_references(
+    wanted: RequirementSet, lock: Lock, targets: Sequence[Target], own: Collection[NormalizedName]
+) -> RequirementSet:
+    """Ask, as direct references, for what *lock* has as commits for any of *targets*, other than the *own* projects."""
+    taken = {*own, *(line.project for line in wanted.requirements)}
+    found = {
+        package.project: RequirementLine(Requirement(f"{package.project} @ {package.reference}"), lock.name)
+        for target in targets
+        for package in lock.select(target).packages
+        if package.reference and package.project not in taken
+    }
+    return replace(wanted, requirements=(*wanted.requirements, *found.values()))
+
+
 def proof_lines(plan: TargetPlan, wanted: RequirementSet) -> RequirementSet:
     """What an installer is told on the other side: every project of *plan* by its version."""
     lines = tuple(_line(pin.project, pin.version, pin.extras, [pin.file], "the lock") for pin in plan.pins)
@@ -92,6 +106,7 @@ class LockedPlans:
         self._report = report
         self._look_up = look_up
         self._own = frozenset(line.project for line in wanted.requirements)
+        self._referred = frozenset(package.project for package in lock.packages if package.reference)
         self._located: dict[tuple[File, ...], tuple[File, ...]] = {}
         self._clients: dict[str, IndexClient] = {}
 
@@ -226,16 +241,19 @@ class LockedPlans:
             pages[package.project] = FilePage(offered, next((file.index for file in offered if file.index), ""))
             lines.append(_line(package.project, package.version, package.extras, offered, self._lock.name))
         index = _LockedIndex(pages, self._index)
-        wanted = replace(self._wanted, requirements=(*lines, *self._wanted.requirements))
+        # What a lock has as a commit is a line for all targets by now, and is for those that the lock has it for.
+        mine = {package.project for package in self._lock.select(target).packages}
+        own = [line for line in self._wanted.requirements if line.project not in self._referred or line.project in mine]
+        wanted = replace(self._wanted, requirements=(*lines, *own))
         with Resolution(wanted, index, self._metadata, report=self._warn) as resolution:
             plan = resolution.plan([target])
-        (mine,) = plan.targets
-        ways = _ways(self._lock.name, selected, {pin.project: pin.requires for pin in mine.pins})
+        (planned,) = plan.targets
+        ways = _ways(self._lock.name, selected, {pin.project: pin.requires for pin in planned.pins})
         pins = tuple(
             pin if pin.project in self._own else replace(pin, chain=ways.get(pin.project, pin.chain))
-            for pin in mine.pins
+            for pin in planned.pins
         )
-        return replace(plan, targets=(replace(mine, pins=pins),))
+        return replace(plan, targets=(replace(planned, pins=pins),))
 
     def _warn(self, event: Event) -> None:
         if event.kind == "warning":

@@ -21,7 +21,7 @@ from mirror.ops.building import Building
 from mirror.ops.builds import Builds
 from mirror.ops.built import accepting, idle, unasked, with_wheels
 from mirror.ops.connect import Connected, connected
-from mirror.ops.direct import Direct, Overlay
+from mirror.ops.direct import Direct, Overlay, projects_in
 from mirror.ops.locked import Locked
 from mirror.ops.overlap import compress_when_fetched, frames_beside
 from mirror.ops.packed import Packed
@@ -63,9 +63,9 @@ def pack(
     given, report = wanted, Heard(report)
     wanted = _with_config(wanted, config)
     if lock is not None:
-        from mirror.ops.locks import with_digests
+        from mirror.ops.locks import with_digests, with_references
 
-        wanted = with_digests(wanted, lock)
+        wanted = with_references(with_digests(wanted, lock), lock, targets, own=projects_in(include))
     building = building or Building()
     if not (wanted.requirements or include or lock):
         report(Event("warning", Stage.RESOLVE, "The requirements ask for nothing: the bundle will be empty."))
