@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.push_support import free_port, process
+from tests.ports import free_port
+from tests.push_support import process
 
 _PROGRAMS = "/usr/sbin:/usr/local/sbin:/opt/homebrew/bin:"
 _MODULES = [Path("/usr/lib/apache2/modules"), Path("/usr/lib64/httpd/modules"), Path("/opt/homebrew/lib/httpd/modules")]

@@ -20,7 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from tests.push_support import free_port, process
+from tests.ports import free_port
+from tests.push_support import process
 from tests.wheelhouse import Built, make_sdist, make_wheel
 
 #: A schedule breaks so many requests at most; what comes then goes through.

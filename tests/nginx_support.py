@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.push_support import free_port, process
+from tests.ports import free_port
+from tests.push_support import process
 
 _PATHS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.push_support import free_port
+from tests.ports import free_port
 
 USER, PASSWORD = "airgap", "p4ss of the tests"
 

@@ -7,7 +7,6 @@ import email.policy
 import hashlib
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -74,11 +73,6 @@ class FolderSource:
             for entry in self.manifest.files
             if entry.project == project
         ]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -30,7 +30,8 @@ from mirror.push.legacy import LegacyPublisher
 from tests.http_support import Hold, Reply, Request, Server, basic, tls_context
 from tests.nexus_support import ERROR_PAGE, nexus
 from tests.nginx_support import nginx
-from tests.push_support import free_port, make_upload
+from tests.ports import closed_port
+from tests.push_support import make_upload
 from tests.wheelhouse import make_wheel
 
 HOST = "127.0.0.1"
@@ -113,13 +114,13 @@ def test_a_name_that_nobody_knows() -> None:
 
 
 def test_a_port_that_nobody_listens_on() -> None:
-    found = only(examine("--index-url", f"http://{HOST}:{free_port()}/simple/"), "TCP")
+    found = only(examine("--index-url", f"http://{HOST}:{closed_port()}/simple/"), "TCP")
     assert "refused" in found["text"].lower()
     assert "firewall" in found["remedy"]
 
 
 def test_a_proxy_is_named_without_its_secret() -> None:
-    environ = {"HTTP_PROXY": f"http://bob:{SECRET}@{HOST}:{free_port()}", "http_proxy": "", "NO_PROXY": ""}
+    environ = {"HTTP_PROXY": f"http://bob:{SECRET}@{HOST}:{closed_port()}", "http_proxy": "", "NO_PROXY": ""}
     environ["http_proxy"] = environ["HTTP_PROXY"]
     found = only(examine("--index-url", "http://nexus.example/simple/", env=environ), "proxy")
     assert "bob:****@" in found["text"]
@@ -515,7 +516,7 @@ def test_a_cache_that_can_not_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_it_prints_for_people_too() -> None:
-    done = CliRunner().invoke(airgap, ["doctor", "--index-url", f"http://{HOST}:{free_port()}/simple/"])
+    done = CliRunner().invoke(airgap, ["doctor", "--index-url", f"http://{HOST}:{closed_port()}/simple/"])
     assert "PROBLEM  TCP" in done.output
 
 

@@ -35,8 +35,9 @@ from tests import plain
 from tests.apache_support import apache
 from tests.bundle_support import write_small
 from tests.nginx_support import nginx
+from tests.ports import free_port
 from tests.publisher_conformance import PublisherConformance
-from tests.push_support import Fault, FolderSource, fake_repository, free_port, make_upload, process, read_metadata
+from tests.push_support import Fault, FolderSource, fake_repository, make_upload, process, read_metadata
 from tests.wheelhouse import make_sdist, make_wheel
 
 
