@@ -61,7 +61,7 @@ def _server() -> Iterator[Server]:
 
 @pytest.fixture(name="client")
 def _client() -> Iterator[Client]:
-    with Client(Settings(retries=2, timeout=10)) as client:
+    with Client(Settings(retries=2, timeout=60)) as client:
         yield client
 
 
@@ -246,10 +246,14 @@ def test_the_first_failure_stops_the_others_and_names_the_file(server: Server, c
         files.append(make_file(server.add("/" + name, BODY), filename=name))
         server.script("/" + name, Hold(1_000_000, threading.Event()))
     missing = make_file(server.url + "/gone", filename="gone-1.0-py3-none-any.whl")
-    threading.Timer(0.5, server.stopped.set).start()
     with pytest.raises(NotFoundError, match=r"gone-1\.0"):
         fetch(client, store, missing, *files)
     assert len(server.requests) < 20
+
+
+def after(event: threading.Event, gate: threading.Event) -> None:
+    event.wait()
+    gate.set()
 
 
 def test_leaving_stops_at_the_next_chunk_and_keeps_the_bytes(server: Server, client: Client, store: Store) -> None:
@@ -260,7 +264,7 @@ def test_leaving_stops_at_the_next_chunk_and_keeps_the_bytes(server: Server, cli
         future = fetcher.start(file)
         while not part_size(store.root):
             time.sleep(0.005)
-        threading.Timer(0.2, gate.set).start()
+        threading.Thread(target=after, args=(fetcher._stop, gate)).start()
     have = part_size(store.root)
     assert isinstance(future.exception(), CancelledError)
     with Fetcher(client, store) as fetcher:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import socket
 import threading
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -23,6 +22,7 @@ from mirror.errors import (
 from mirror.net import Client, SendError, Settings
 from mirror.net.retry import LONGEST_DELAY, LONGEST_RETRY_AFTER, delay, retry_after
 from tests.http_support import Cut, Hold, IgnoreRange, Reply, Request, Reset, Server, Status, basic
+from tests.ports import closed_port
 
 BODY = bytes(range(256)) * 4096
 NOW = {"Retry-After": "0"}
@@ -36,15 +36,8 @@ def _server() -> Iterator[Server]:
 
 @pytest.fixture(name="client")
 def _client() -> Iterator[Client]:
-    with Client(Settings(retries=2, timeout=5)) as client:
+    with Client(Settings(retries=2, timeout=60)) as client:
         yield client
-
-
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def test_get_returns_body_status_and_lower_case_headers(server: Server, client: Client) -> None:
@@ -512,7 +505,7 @@ def test_no_proxy_names_what_is_asked_directly(
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
     monkeypatch.setenv("no_proxy", excluded)
     url = server.add("/page", b"hello")
-    with Client(Settings(retries=0, timeout=5)) as client:
+    with Client(Settings(retries=0, timeout=60)) as client:
         if direct:
             assert client.get(url).body == b"hello"
         else:

@@ -34,7 +34,7 @@ def test_what_is_pinned_exactly_is_fetched_before_all_pages_are_there(tmp_path: 
         if file.project == "quick":
             gate.set()  # nothing else lets the server go on
 
-    with Server() as server, Client(Settings(retries=0, timeout=20)) as client, Fetcher(client, store) as fetcher:
+    with Server() as server, Client(Settings(retries=0, timeout=60)) as client, Fetcher(client, store) as fetcher:
         for name in ("quick", "slow"):
             wheel = make_wheel(name)
             server.add(f"/{wheel.filename}", wheel.data)

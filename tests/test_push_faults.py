@@ -63,7 +63,7 @@ def test_schedules_of_faults(
             while not complete:
                 run += 1
                 assert run <= RUNS, seed
-                with Client(Settings(retries=3, timeout=5)) as client:
+                with Client(Settings(retries=3, timeout=60)) as client:
                     publisher = LegacyPublisher(client, proxy.url)
                     try:
                         result = push(source, publisher, metadata=read_metadata, workers=3, read_back_wait=0.0)

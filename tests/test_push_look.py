@@ -31,7 +31,7 @@ def server() -> Iterator[FakeRepository]:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with Client(Settings(retries=1, timeout=5)) as found:
+    with Client(Settings(retries=1, timeout=60)) as found:
         yield found
 
 

@@ -31,7 +31,7 @@ def server() -> Iterator[FakeRepository]:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with Client(Settings(retries=2, timeout=5)) as found:
+    with Client(Settings(retries=2, timeout=60)) as found:
         yield found
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from mirror.bundle import BundleReader
 from mirror.cli import airgap
 from tests.bundle_support import write_small
 from tests.http_support import Server, tls_context
-from tests.push_support import FakeRepository, Fault, fake_repository, free_port
+from tests.ports import closed_port
+from tests.push_support import FakeRepository, Fault, fake_repository
 
 USER, SECRET = "bob", "hunter2-marked"
 TOKEN = base64.b64encode(f"{USER}:{SECRET}".encode()).decode()
@@ -153,7 +155,7 @@ def test_unreadable(bundle: Path, server: FakeRepository, told: str) -> None:
 
 
 def test_nobody_there(bundle: Path, told: str) -> None:
-    check(push(f"http://127.0.0.1:{free_port()}/repo/", told, bundle))
+    check(push(f"http://127.0.0.1:{closed_port()}/repo/", told, bundle))
 
 
 def test_not_trusted(bundle: Path, told: str) -> None:
@@ -162,7 +164,7 @@ def test_not_trusted(bundle: Path, told: str) -> None:
 
 
 def test_a_proxy_that_refuses(bundle: Path, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_PROXY", f"http://{USER}:{SECRET}@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("PIP_PROXY", f"http://{USER}:{SECRET}@127.0.0.1:{closed_port()}")
     check(push("http://nexus.example/repo/", told, bundle))
 
 
@@ -181,9 +183,13 @@ def test_not_in_the_arguments_of_any_process(bundle: Path, server: FakeRepositor
     seen: list[bytes] = []
 
     def look() -> None:
-        seen.extend(path.read_bytes() for path in Path("/proc").glob(f"{os.getpid()}/task/*/children"))
-        for child in b" ".join(seen).split():
-            seen.extend(path.read_bytes() for path in Path("/proc").glob(f"{child.decode()}/cmdline"))
+        children = read(f"{os.getpid()}/task/*/children")
+        seen.extend(line for child in b" ".join(children).split() for line in read(f"{child.decode()}/cmdline"))
+
+    def read(pattern: str) -> Iterator[bytes]:
+        for path in Path("/proc").glob(pattern):
+            with suppress(OSError):  # a thread or process that has ended since it was listed
+                yield path.read_bytes()
 
     server.on_store = look
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

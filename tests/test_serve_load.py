@@ -24,7 +24,8 @@ import pytest
 
 from mirror.index.simple import JSON_TYPE
 from tests import plain
-from tests.push_support import free_port
+from tests.ports import free_port
+from tests.waiting import wait_for
 from tests.wheelhouse import make_wheel
 
 SECONDS = float(os.environ.get("AIRGAP_LOAD_SECONDS", "3"))
@@ -116,8 +117,9 @@ def test_many_clients_and_a_server_that_is_killed(tmp_path: Path) -> None:
             thread.start()
         for _ in range(2):
             with served(home, port, load):
+                before = len(load.confirmed), load.fetched
                 time.sleep(SECONDS / 2)
-                before = len(load.confirmed)
+                wait_for(lambda had=before: len(load.confirmed) > had[0] and load.fetched > had[1])  # type: ignore[misc]
         load.stop.set()
         load.up.set()
         for thread in threads:
@@ -127,8 +129,6 @@ def test_many_clients_and_a_server_that_is_killed(tmp_path: Path) -> None:
             client.close()
     logging.getLogger(__name__).info("%s uploads, %s files fetched", len(load.confirmed), load.fetched)
     assert load.wrong == []
-    assert before
-    assert load.fetched
     command = [sys.executable, "-m", "mirror", "repo", "check"]
     checked = subprocess.run(
         command, env={**os.environ, "AIRGAP_HOME": str(home)}, capture_output=True, text=True, check=False

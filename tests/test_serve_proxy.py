@@ -85,13 +85,13 @@ def served(remote: Remote, tmp_path: Path) -> Iterator[Running]:
 
 @pytest.fixture
 def proxy(served: Running) -> Iterator[httpx.Client]:
-    with plain.Client(base_url=served.repository_url("p"), follow_redirects=True, timeout=30) as client:
+    with plain.Client(base_url=served.repository_url("p"), follow_redirects=True) as client:
         yield client
 
 
 @pytest.fixture
 def group(served: Running) -> Iterator[httpx.Client]:
-    with plain.Client(base_url=served.repository_url("g"), timeout=30) as client:
+    with plain.Client(base_url=served.repository_url("g")) as client:
         yield client
 
 
@@ -272,13 +272,13 @@ def test_offline_serves_what_is_cached_and_nothing_else(remote: Remote, proxy: h
 def test_what_nobody_asked_for_is_forgotten(remote: Remote, tmp_path: Path) -> None:
     kept = Served("p", "proxy", remote=remote.url, max_age=0, keep_days=30)
     with running(tmp_path / "home", settings=ServeSettings(repositories={"p": kept})) as server:
-        with plain.Client(base_url=server.repository_url("p"), timeout=30) as client:
+        with plain.Client(base_url=server.repository_url("p")) as client:
             for path in (path_of(WHEEL), path_of(WHEEL) + ".metadata", path_of(BIG, "big")):
                 assert client.get(path).status_code == 200
         for note in (tmp_path / "home" / "proxied").rglob("*"):
             if note.is_file():
                 os.utime(note, (0, 0))
-        with plain.Client(base_url=server.repository_url("p"), timeout=30) as client:
+        with plain.Client(base_url=server.repository_url("p")) as client:
             remote.server.script("/simple/big/", Status(500), Status(500), Status(500))
             assert client.get("simple/big/").status_code == 200  # an old one, which counts all the same
     for offline, forgotten in ((True, 0), (False, 1), (False, 0)):
@@ -343,7 +343,7 @@ def test_a_proxy_of_itself_is_found_out(tmp_path: Path) -> None:
         remote.handle("/simple/lib/", back)
         with running(tmp_path / "home", settings=repositories(f"{remote.url}/simple/")) as served:
             seen.append(served.url)
-            answer = plain.get(f"{served.url}/repository/p/simple/lib/", timeout=30)
+            answer = plain.get(f"{served.url}/repository/p/simple/lib/")
             assert answer.status_code == 502
             assert "508" in answer.text
 
@@ -411,7 +411,7 @@ def test_pip_installs_through_a_group(served: Running, remote: Remote, tmp_path:
 def test_another_airgap_as_the_remote(served: Running, remote: Remote, tmp_path: Path) -> None:
     with (
         running(tmp_path / "second", settings=repositories(served.index_url("p"))) as second,
-        plain.Client(base_url=second.repository_url("p"), timeout=30) as client,
+        plain.Client(base_url=second.repository_url("p")) as client,
     ):
         assert set(page(client, "lib")) == {WHEEL.filename, SDIST.filename}
         assert client.get(f"{path_of(WHEEL)}.metadata").content == WHEEL.metadata

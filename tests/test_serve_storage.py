@@ -51,6 +51,7 @@ from tests.test_serve_http import (
     upload,
 )
 from tests.test_serve_proxy import BIG, Remote, path_of, remote, repositories
+from tests.waiting import wait_for
 from tests.wheelhouse import make_wheel
 
 __all__ = [  # what a served repository must do, on this storage
@@ -296,7 +297,7 @@ def test_a_proxied_file_goes_into_the_bucket_while_many_read_it(
     with serve.running(tmp_path / "first", settings=settings) as server:
 
         def get(_: int) -> bytes:
-            return plain.get(server.repository_url("p") + path, timeout=30).content
+            return plain.get(server.repository_url("p") + path).content
 
         with ThreadPoolExecutor(6) as pool:
             assert {hashlib.sha256(data).hexdigest() for data in pool.map(get, range(12))} == {BIG.sha256}
@@ -324,7 +325,7 @@ def test_nodes_share_everything_and_a_killed_one_loses_nothing(shared: Shared, t
 
         def uploading(number: int) -> None:
             """Upload through both nodes in turn; what one takes the other shows in its next answer."""
-            with plain.Client(timeout=30) as one, plain.Client(timeout=30) as other:
+            with plain.Client() as one, plain.Client() as other:
                 clients = [one, other]
                 for client, url in zip(clients, urls, strict=True):
                     client.base_url = httpx.URL(url)
@@ -374,9 +375,13 @@ def test_two_workers_on_a_file_and_a_folder(tmp_path: Path) -> None:
 
         with ThreadPoolExecutor(6) as pool:
             list(pool.map(uploading, range(6)))
+        # A worker counts when it has answered, and the other one tells of it.
+        counted = 'airgap_http_requests_total{{handler="{}"'.format
+        wait_for(lambda: metric(plain.get(f"{url}/metrics").text, counted("page")) >= 36)
+        wait_for(lambda: metric(plain.get(f"{url}/metrics").text, counted("upload")) >= 36)
         text = plain.get(f"{url}/metrics").text
-        assert metric(text, 'airgap_http_requests_total{handler="upload"') == 36
-        assert metric(text, 'airgap_http_requests_total{handler="page"') == 36
+        assert metric(text, counted("upload")) == 36
+        assert metric(text, counted("page")) == 36
         assert metric(text, 'airgap_repository_files{repository="pypi-hosted"}') == 36
         process.terminate()
         assert process.wait(60) == 0
@@ -388,9 +393,15 @@ def test_two_workers_on_a_file_and_a_folder(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see which processes there are")
 def test_a_worker_that_is_killed_is_replaced_and_none_outlives_the_first(tmp_path: Path) -> None:
+    def command(pid: str) -> bytes:
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:  # it has ended since it was listed
+            return b""
+
     def workers(parent: int) -> set[int]:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        return {int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        return {int(pid) for pid in children if b"spawn_main" in command(pid)}
 
     environ = {"TMPDIR": str(tmp_path)}  # who is killed leaves its folder
     with node(tmp_path, "--workers", "2", environ=environ) as (url, process):
