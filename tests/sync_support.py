@@ -6,9 +6,11 @@ import functools
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -259,6 +261,13 @@ class World:
                 item for project in projects for item in publisher.listing(project).items()
             ]
         return {name: hashes.sha256 or "" for name, hashes in listings}
+
+    def catalog(self) -> dict[str, str]:
+        """The same of all projects, as the catalog's file has it: opening the repository takes thirty times as long."""
+        with closing(sqlite3.connect(self.path("isolated", "home") / "catalog.sqlite")) as catalog:
+            if not catalog.execute("SELECT 1 FROM sqlite_schema WHERE name = 'files'").fetchone():
+                return {}  # whoever wanted to make it was killed
+            return dict(catalog.execute("SELECT filename, sha256 FROM files"))
 
     def said(self, text: str) -> bool:
         return any(text in line for _, line in self.log)
