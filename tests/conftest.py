@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,9 @@ _numbers = itertools.count()
 
 
 def pytest_configure() -> None:
-    """Refuse to test the source tree where the installed wheel was promised (scripts/test)."""
+    """Refuse to test the source tree where the installed wheel was promised (scripts/test); hear Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background: what is started here would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("AIRGAP_TEST_INSTALLED") == "1":
         tested = Path(mirror.__file__).resolve()
         if not tested.is_relative_to(Path(sysconfig.get_path("purelib")).resolve()):
