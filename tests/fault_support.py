@@ -118,18 +118,25 @@ class Tree:
         self.files.append((make_sdist(f"base-{number}", "0.9"), []))
         self.projects = {built.filename: _project(built.filename, self.needs) for built, _ in self.files}
         self.digests: dict[str, dict[str, str]] = {project: {} for project in self.needs}
+        self._whole: set[str] = set()
         for built, _ in self.files:
             self.digests[self.projects[built.filename]][built.filename] = built.sha256
 
     def holes(self, filename: str, repository: Repository) -> list[str]:
-        """What lacks if *filename* becomes visible now: files that its project needs. None are ever taken away."""
+        """What lacks if *filename* becomes visible now: files that its project needs.
+
+        None are ever taken away, so a project of which all were shown is not asked for again.
+        """
         project = self.projects[filename]
-        return [
-            f"{filename} without {file}"
-            for need in self.needs[project]
-            if project not in self.needs[need]  # no order is better within a circle
-            for file in self.digests[need].keys() - repository.shown(need).keys()
-        ]
+        found: list[str] = []
+        for need in self.needs[project]:
+            if need in self._whole or project in self.needs[need]:  # no order is better within a circle
+                continue
+            missing = self.digests[need].keys() - repository.shown(need).keys()
+            found += [f"{filename} without {file}" for file in missing]
+            if not missing:
+                self._whole.add(need)
+        return found
 
 
 def _project(filename: str, projects: Mapping[str, Sequence[str]]) -> str:

@@ -27,6 +27,7 @@ from mirror.net.certificates import read_certificate
 from mirror.ops import doctor
 from mirror.ops.doctor.reading import ENOUGH
 from mirror.push.legacy import LegacyPublisher
+from mirror.serve import server as server_module
 from tests.http_support import Hold, Reply, Request, Server, basic, tls_context
 from tests.nexus_support import ERROR_PAGE, nexus
 from tests.nginx_support import nginx
@@ -544,7 +545,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     users = serve.open_users(home)
     users.add("reader", SECRET, {"*": "read"})
     users.add("writer", SECRET, {"*": "write"})
-    with serve.running(home) as running:
+    # What the proxy is for is nobody: the real index would send its root page, of 27 MB, for each look at it.
+    with server_module.running(home, remote=f"http://{HOST}:{closed_port()}/simple/") as running:
         yield running.repository_url("pypi-hosted").removesuffix("pypi-hosted/")
 
 

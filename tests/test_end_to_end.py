@@ -57,18 +57,19 @@ def pip_install(interpreter: Path, folder: Path, *arguments: str) -> subprocess.
     )
 
 
-@pytest.mark.parametrize("as_json", [False, True])
-def test_pack_push_serve_install(server: Server, desk: Desk, interpreter: Path, tmp_path: Path, as_json: bool) -> None:
+def test_pack_push_serve_install(server: Server, desk: Desk, interpreter: Path, tmp_path: Path) -> None:
     built = family(4, size=1000)
-    index = offer(server, built, as_json=as_json)
     lock = desk.write("want.txt", "kin-0\n")
 
-    packed = desk.document("pack", lock, "-i", index, "-o", "b.tar.zst")
-    assert packed["bundle"] == "b.tar.zst"
-    [target] = packed["targets"].values()
-    assert target["pins"] == dict.fromkeys(names(built), "1.0")
-    assert [file["sha256"] for file in packed["files"]] == [one.sha256 for one in built]
-    assert {file["index"] for file in packed["files"]} == {index}
+    with Server() as other:  # what goes on from here is the same for either, because this is
+        for at, as_json in ((other, False), (server, True)):
+            index = offer(at, built, as_json=as_json)
+            packed = desk.document("pack", lock, "-i", index, "-o", "b.tar.zst")
+            assert packed["bundle"] == "b.tar.zst"
+            [target] = packed["targets"].values()
+            assert target["pins"] == dict.fromkeys(names(built), "1.0")
+            assert [file["sha256"] for file in packed["files"]] == [one.sha256 for one in built]
+            assert {file["index"] for file in packed["files"]} == {index}
 
     listing = desk.run("inspect", "b.tar.zst").stdout
     assert all(one.filename in listing for one in built)
@@ -145,7 +146,7 @@ def test_pack_killed_at_ten_moments_goes_on_and_fetches_nothing_twice(server: Se
         safe = {path.name for path in (desk.folder / "cache" / "files").rglob("*") if path.is_file()}
         assert not (desk.folder / "b.tar.zst").exists() or len(safe) == len(built)
         before = len(server.requests)
-        desk.run(*command)
+        desk.run_here(*command)
         fetched = [request.path for request in server.requests[before:]]
         again = [one.filename for one in built if one.sha256 in safe and f"/simple/files/{one.filename}" in fetched]
         assert again == []
@@ -170,7 +171,7 @@ def test_push_killed_at_ten_moments_goes_on_and_uploads_nothing_twice(server: Se
                 continue
             machine.kill_after(moments.uniform(0.2, 1.0) * seconds, *command)
             listed_before = on_index(f"{repository}simple/", built)
-            machine.run(*command)
+            machine.run_here(*command)
             receipt = Receipt.from_json((machine.folder / "r.json").read_text())
             assert receipt.complete
             assert receipt.counts[State.UPLOADED] <= len(built) - len(listed_before)
@@ -192,9 +193,9 @@ def test_memory_does_not_grow_with_the_size_of_a_file(tmp_path: Path) -> None:
     # Grown on the disk: what this process holds in memory counts for the processes that it starts.
     piece = random.Random(4).randbytes(1 << 20)
     with zipfile.ZipFile(small, "a", zipfile.ZIP_STORED) as archive:
-        for number in range(500):
+        for number in range(250):
             archive.writestr(f"big_{number}.bin", piece)
-    assert small.stat().st_size > 500_000_000
+    assert small.stat().st_size > 250_000_000
     lock = desk.write("want.txt", "big\n")
     for command in (
         ("pack", lock, "--no-index", "-f", folder, "-o", "b.tar.zst"),
@@ -229,26 +230,26 @@ def test_a_bundle_that_is_there_is_written_again_only_when_it_is_not_what_it_was
     desk.run(*command)
     bundle = desk.folder / "b.tar.zst"
     first, inode = bundle.read_bytes(), bundle.stat().st_ino
-    desk.run(*command)
+    desk.run_here(*command)
     assert bundle.stat().st_ino == inode
     for damaged in (first[:-1], first[:100] + b"?" + first[101:]):
         bundle.write_bytes(damaged)
-        desk.run(*command)
+        desk.run_here(*command)
         assert bundle.read_bytes() == first
 
 
 def test_a_file_that_rotted_in_the_cache_does_not_get_into_a_bundle(server: Server, desk: Desk) -> None:
     built = family(2)
     command = ("pack", desk.write("want.txt", "kin-0\n"), "-i", offer(server, built), "-o")
-    desk.run(*command, "good.tar.zst")
+    desk.run_here(*command, "good.tar.zst")
     [blob] = (desk.folder / "cache" / "files").glob(f"*/{built[1].sha256}")
     blob.chmod(0o644)
     rotten = bytearray(blob.read_bytes())
     rotten[len(rotten) // 2] ^= 1
     blob.write_bytes(rotten)
-    failed = desk.run(*command, "bad.tar.zst", code=5)
-    assert "kin_1-1.0-py3-none-any.whl in the store" in failed.stderr
+    failed = desk.run_here(*command, "bad.tar.zst", code=5)
+    assert "kin_1-1.0-py3-none-any.whl in the store" in failed.err
     assert not (desk.folder / "bad.tar.zst").exists()
-    desk.run("cache", "verify", code=5)
-    desk.run(*command, "again.tar.zst")
+    desk.run_here("cache", "verify", code=5)
+    desk.run_here(*command, "again.tar.zst")
     assert (desk.folder / "again.tar.zst").read_bytes() == (desk.folder / "good.tar.zst").read_bytes()
