@@ -44,7 +44,12 @@ def links(tmp_path: Path) -> Path:
 
 def pip(*arguments: str | Path, cwd: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "pip", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pip", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PIP_NO_WARN_CONFLICTS": "1"},  # it would read all that is installed beside the tests
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

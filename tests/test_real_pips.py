@@ -114,19 +114,17 @@ def sdists(case: Case) -> Path:
     return case.pack(case.write("r.txt", lines(built[0])), "-c", case.write("c.txt", lines(*built[1:])))
 
 
-def companions(case: Case) -> Path:
-    """--with-sdists and --all-wheels: what goes along is not installed and does not run."""
+def of_all_kinds(case: Case) -> Path:
+    """What goes along is not installed and does not run; a wheel by URL, a commit as an sdist, an own wheel; a wheel
+    built here for the targets like this machine, and its sdist for the others. In one bundle: a pip takes a second.
+    """
+    pytest.importorskip("pyproject_hooks")
     case.publish(
         leaving_traces("careful", case.folder / "trace"),
         make_wheel("careful"),
         make_wheel("careful", tag="cp39-abi3-manylinux_2_5_x86_64"),
-        *backend(),
     )
-    return case.pack(case.write("r.txt", "careful\n"), "--with-sdists", "--all-wheels")
-
-
-def direct(case: Case) -> Path:
-    """A wheel by URL, a commit as an sdist, a folder as an sdist, and an own wheel."""
+    case.publish(secretive("dynamic", requires=["pure"], asks=["asked"]), make_wheel("asked"))
     remote = make_wheel("remote", requires=["pure"])
     case.publish(remote, make_wheel("pure"), *backend())
     make_wheel("own", requires=["pure"]).save(case.folder / "dist")
@@ -135,15 +133,9 @@ def direct(case: Case) -> Path:
     commit = repository(case.folder / "repository", files)
     git = f"git+{(case.folder / 'repository').as_uri()}@{commit}"
     url = f"{case.at.url()}files/{remote.filename}#sha256={remote.sha256}"
-    return case.pack(case.write("r.txt", f"remote @ {url}\nfrom-git @ {git}\n"), "--include", case.folder / "dist")
-
-
-def built_here(case: Case) -> Path:
-    """A wheel built here for the targets like this machine, and the sdist for the others."""
-    pytest.importorskip("pyproject_hooks")
-    case.publish(secretive("dynamic", requires=["pure"], asks=["asked"]), make_wheel("asked"), make_wheel("pure"))
-    case.publish(*backend())
-    return case.pack(case.write("r.txt", "dynamic\n"), "--build-wheels", "dynamic")
+    lines = case.write("r.txt", f"careful\ndynamic\nremote @ {url}\nfrom-git @ {git}\n")
+    options = ("--with-sdists", "--all-wheels", "--build-wheels", "dynamic")
+    return case.pack(lines, *options, "--include", case.folder / "dist")
 
 
 LOCKED = (make_wheel("app", requires=["leaf", "old; python_version < '3.11'"]), make_wheel("leaf"), make_wheel("old"))
@@ -216,7 +208,7 @@ def pdm(case: Case) -> Path:
     return locked(case, "pdm.lock", head, package)
 
 
-CASES = (wheels, sdists, companions, direct, built_here, locks)
+CASES = (wheels, sdists, of_all_kinds, locks)
 
 
 @pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
@@ -243,7 +235,13 @@ def install_everywhere(bundle: Path, machines: Sequence[Machine], folder: Path, 
         done = subprocess.run(
             [machine.python, "-I", "-m", "pip", "install", "--no-compile", "--target", site, "-r", lock],
             cwd=folder,
-            env={**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+            # It would read all that is installed where it is, which no isolated machine has.
+            env={
+                **os.environ,
+                "PIP_CONFIG_FILE": os.devnull,
+                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+                "PIP_NO_WARN_CONFLICTS": "1",
+            },
             capture_output=True,
             text=True,
             check=False,
