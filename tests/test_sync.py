@@ -573,6 +573,9 @@ def test_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"no \[sync.other\]"):
         run(command, ["other"], catch_exceptions=False)
     world.want("nothing-like-this\n")
-    assert run(command, ["-q"]).exit_code == 3
+    failed = run(command, ["-q"])
+    assert failed.exit_code == 3
+    assert failed.output.count("no index has a project nothing-like-this") == 1
+    assert failed.output.endswith("(exit code 3)\n")
     assert run(command, ["--status"]).exit_code == 3
     assert TARGET in (world.folder / "connected" / "airgap.toml").read_text()

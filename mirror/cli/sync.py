@@ -92,8 +92,7 @@ def _run(
                 dry_run=dry_run,
             )
         except AirgapError as error:  # the next job may do better
-            say("warning", f"{error} {error.hint}".rstrip())
-            outcome = Outcome(job.name, job.side, str(error), error.exit_code, dry_run=dry_run)
+            outcome = Outcome.of(error, job, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps({"time": _now(), "sync": job.name, "result": vars(outcome)}))
     else:

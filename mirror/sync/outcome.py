@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from mirror.config import SyncSettings
+from mirror.errors import AirgapError
 from mirror.sync.files import REASON, numbered
 from mirror.sync.state import read_json, write_json
 
@@ -35,6 +37,12 @@ class Outcome:
     unconfirmed: int = 0
     quarantined: tuple[str, ...] = ()
     dry_run: bool = False
+
+    @classmethod
+    def of(cls, error: AirgapError, settings: SyncSettings, *, dry_run: bool) -> Outcome:
+        """A round that ended with *error*."""
+        told = "\n".join(filter(None, (str(error), error.hint)))
+        return cls(settings.name, settings.side, told, error.exit_code, dry_run=dry_run)
 
 
 def write_status(folder: Path, outcome: Outcome, inbox: Path | None) -> None:

@@ -45,9 +45,7 @@ def run_sync(
                         settings, folder, open_publisher, report=report, say=say, sign=sign, dry_run=dry_run
                     )
         except AirgapError as error:
-            hint = f" {error.hint}" if error.hint else ""
-            say("warning", f"{error}{hint}")
-            outcome = Outcome(settings.name, settings.side, str(error), error.exit_code, dry_run=dry_run)
+            outcome = Outcome.of(error, settings, dry_run=dry_run)
         if not dry_run:
             write_status(folder, outcome, settings.inbox)
     return outcome
