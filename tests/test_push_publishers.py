@@ -20,6 +20,7 @@ import pytest
 
 from mirror import serve
 from mirror.bundle import BundleReader, unpack
+from mirror.config.served import Served, ServeSettings
 from mirror.errors import NetworkError, StorageError
 from mirror.index import static
 from mirror.index.simple import ACCEPT, JSON_TYPE
@@ -38,6 +39,7 @@ from tests.nginx_support import nginx
 from tests.ports import free_port
 from tests.publisher_conformance import PublisherConformance
 from tests.push_support import Fault, FolderSource, fake_repository, make_upload, process, read_metadata
+from tests.test_serve_http import pip
 from tests.wheelhouse import make_sdist, make_wheel
 
 
@@ -132,6 +134,23 @@ class TestDevpi(PublisherConformance):
         create.add_header("x-devpi-auth", _basic("root", password))
         urllib.request.urlopen(create).close()
         return LegacyPublisher(client, f"{devpi}/{index}/".replace("://", f"://root:{quote(password, safe='')}@"))
+
+    def test_a_proxy_repository_before_it(self, publisher: Publisher, tmp_path: Path) -> None:
+        publisher.upload(make_upload(make_wheel("lib", "1.5"), tmp_path / "files"))
+        proxy = Served("p", "proxy", remote=f"{publisher.url}+simple/")
+        with serve.running(tmp_path / "home", settings=ServeSettings(repositories={"p": proxy})) as served:
+            done = pip(
+                "install",
+                "-q",
+                "-i",
+                served.index_url("p"),
+                "--target",
+                str(tmp_path / "target"),
+                "lib",
+                folder=tmp_path,
+            )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "target" / "lib.py").read_text() == "__version__ = '1.5'\n"
 
 
 def _basic(user: str, password: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from mirror.serve.server import Running
 from mirror.serve.tls import check_certificates
 from mirror.serve.users import TooManyFailuresError, Users
 from tests import plain
+from tests.index_support import Ran, airgap
 from tests.test_serve_http import pip, upload
 from tests.wheelhouse import make_wheel
 
@@ -326,30 +327,25 @@ def test_the_log_names_the_client_behind_the_proxies(tmp_path: Path) -> None:
 # The command line
 
 
-def airgap(*arguments: str, home: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "AIRGAP_HOME": str(home)}
-    command = [sys.executable, "-m", "mirror", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, input=stdin)
+def test_users_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRGAP_HOME", str(tmp_path))
 
+    def run(*arguments: str, stdin: str = "") -> Ran:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        return airgap("user", *arguments)
 
-def test_users_by_command(tmp_path: Path) -> None:
-    done = airgap(
-        "user", "add", "one", "--right", "pypi-hosted=write", "--password-stdin", home=tmp_path, stdin="long enough\n"
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    done = airgap(
-        "user", "add", "two", "--right", "pypi-hostel=write", "--password-stdin", home=tmp_path, stdin="long enough\n"
-    )
-    assert done.returncode == 0
-    assert "there is no repository pypi-hostel now; there are pypi-all, pypi-hosted, pypi-proxy" in done.stderr
-    done = airgap("user", "token", "one", "--json", home=tmp_path)
-    token = json.loads(done.stdout)
+    done = run("add", "one", "--right", "pypi-hosted=write", "--password-stdin", stdin="long enough\n")
+    assert (done.code, done.err) == (0, "")
+    done = run("add", "two", "--right", "pypi-hostel=write", "--password-stdin", stdin="long enough\n")
+    assert done.code == 0
+    assert "there is no repository pypi-hostel now; there are pypi-all, pypi-hosted, pypi-proxy" in done.err
+    token = run("token", "one", "--json").document
     users = serve.open_users(tmp_path)
     found = users.authenticate(token["username"], token["password"], address="a")
     assert found is not None
     assert found.may("write", "pypi-hosted")
     assert not found.may("admin", "pypi-hosted")
     assert not found.may("read", "pypi-proxy")
-    assert airgap("user", "passwd", "one", "--password-stdin", home=tmp_path, stdin="short\n").returncode == 2
-    assert airgap("user", "remove", "one", home=tmp_path).returncode == 0
-    assert airgap("user", "remove", "one", home=tmp_path).returncode == 2
+    assert run("passwd", "one", "--password-stdin", stdin="short\n").code == 2
+    assert run("remove", "one").code == 0
+    assert run("remove", "one").code == 2

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from mirror import serve
-from mirror.config.served import Served, ServeSettings
 from mirror.serve.hosted import Claims
-from mirror.serve.server import Running, running
+from mirror.serve.server import Running
 from tests import plain
-from tests.http_support import Server
 from tests.test_serve_http import JSON
 from tests.test_serve_search import PYTHONS
 from tests.wheelhouse import make_sdist, make_wheel
@@ -166,42 +161,3 @@ def test_setup_py_uploads(server: Running, tmp_path: Path) -> None:
     done = run(str(old), "setup.py", "sdist", "upload", "-r", "here", cwd=tmp_path)
     assert "Server response (200)" in done.stdout + done.stderr, done.stdout + done.stderr
     assert listed(server, "by-setup") == ["by-setup-1.0.tar.gz"]
-
-
-# Remotes
-
-
-def test_devpi_behind_a_proxy(tmp_path: Path) -> None:
-    folder = Path(sys.executable).parent
-    if not (folder / "devpi-server").exists():
-        pytest.skip("devpi-server is not installed")
-    with Server() as free:
-        port = free.port
-    data = str(tmp_path / "devpi")
-    done = run(str(folder / "devpi-init"), "--serverdir", data, "--no-root-pypi", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    command = [str(folder / "devpi-server"), "--serverdir", data, "--port", str(port), "--host", "127.0.0.1"]
-    with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            devpi = httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=30))
-            with devpi:
-                login = devpi.post("/+login", json={"user": "root", "password": ""}, timeout=60).json()["result"]
-                auth = base64.b64encode(f"root:{login['password']}".encode()).decode()
-                headers = {"x-devpi-auth": auth}
-                made = devpi.put("/root/dev", json={"bases": [], "type": "stage"}, headers=headers)
-                assert made.status_code == 200, made.text
-                built = make_wheel("lib", "1.5")
-                form = {":action": "file_upload", "name": "lib", "version": "1.5"}
-                files = {"content": (built.filename, built.data)}
-                assert devpi.post("/root/dev/", data=form, files=files, headers=headers).status_code == 200
-            proxy = Served("p", "proxy", remote=f"http://127.0.0.1:{port}/root/dev/+simple/")
-            with running(tmp_path / "home", settings=ServeSettings(repositories={"p": proxy})) as served:
-                done = run(
-                    sys.executable, "-m", "pip", "install", "-q", "-i", served.index_url("p"), "--target",
-                    str(tmp_path / "target"), "lib", cwd=tmp_path,
-                )  # fmt: skip
-                assert done.returncode == 0, done.stderr
-        finally:
-            process.terminate()
-            process.wait(60)
-    shutil.rmtree(data)

@@ -429,6 +429,8 @@ def test_a_body_that_stops_is_not_waited_for_forever(home: Path) -> None:
 def pip(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {"HOME": str(folder), "PIP_CONFIG_FILE": "/dev/null", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     command = [sys.executable, "-m", "pip", "--isolated", *arguments]
+    if arguments[0] == "install":  # it would read all that is installed beside the tests
+        command.append("--no-warn-conflicts")
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 

@@ -27,7 +27,7 @@ from mirror.serve.hosted import Claims
 from mirror.serve.maintain import check, collect
 from mirror.serve.server import running
 from tests import plain
-from tests.test_serve_access import airgap
+from tests.index_support import airgap
 from tests.test_serve_http import JSON, upload
 from tests.wheelhouse import make_wheel
 
@@ -199,13 +199,13 @@ def test_airgap_toml(tmp_path: Path) -> None:
 
 
 def test_repo_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = airgap("repo", "create", "releases", "--version-policy", "release", home=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(airgap("repo", "list", "--json", home=tmp_path).stdout)
+    monkeypatch.setenv("AIRGAP_HOME", str(tmp_path))
+    done = airgap("repo", "create", "releases", "--version-policy", "release")
+    assert done.code == 0, done.err
+    found = airgap("repo", "list", "--json").document
     assert found["releases"] == {"kind": "hosted", "version-policy": "release", "write-policy": "allow"}
     with Home(tmp_path) as home:
         add(home, "releases", "1.0", tmp_path)
-    monkeypatch.setenv("AIRGAP_HOME", str(tmp_path))
     call = partial(CliRunner().invoke, cli.airgap, catch_exceptions=False)
     call(["repo", "yank", "releases", WHEEL.filename, "--reason", "bad"])
     shown = json.loads(call(["repo", "show", "releases", "--json"]).stdout)
@@ -217,9 +217,9 @@ def test_repo_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     call(["repo", "gc"])
     for blob in (tmp_path / "blobs").glob("??/*"):
         blob.unlink()
-    done = airgap("repo", "check", home=tmp_path)
-    assert done.returncode == 5
-    assert WHEEL.sha256 in done.stderr
+    done = airgap("repo", "check")
+    assert done.code == 5
+    assert WHEEL.sha256 in done.err
     call(["repo", "delete-file", "releases", WHEEL.filename])
     with pytest.raises(ConfigError, match="no file"):
         call(["repo", "unyank", "releases", WHEEL.filename])

@@ -82,6 +82,7 @@ def written(folder: Path, leaf: trustme.LeafCert, chain: list[trustme.Blob]) -> 
 
 def run(*command: str, home: Path, **env: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PIP_DISABLE_PIP_VERSION_CHECK": "1", **env}
+    environment["PIP_NO_WARN_CONFLICTS"] = "1"  # pip would read all that is installed beside the tests
     environment["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", "")
     return subprocess.run(
         [sys.executable, "-m", *command], capture_output=True, text=True, check=False, env=environment, cwd=home
