@@ -93,7 +93,7 @@ def test_pack_push_serve_install(server: Server, desk: Desk, interpreter: Path, 
 def test_a_dry_run_fetches_no_file_and_says_the_sizes(server: Server, desk: Desk) -> None:
     built = family(3, size=300_000)
     index = offer(server, built)
-    document = desk.document("pack", desk.write("want.txt", "kin-0\n"), "-i", index, "--dry-run")
+    document = desk.run_here("pack", desk.write("want.txt", "kin-0\n"), "-i", index, "--dry-run", "--json").document
     assert document["bundle"] is None
     assert [file["size"] for file in document["files"]] == [len(one.data) for one in built]
     assert all(asked for one in built for asked in server.ranges(f"/simple/files/{one.filename}"))
@@ -117,7 +117,7 @@ def test_two_runs_give_the_same_bytes_and_the_second_fetches_no_file(server: Ser
 
 def test_one_flipped_byte_fails_verify_and_uploads_nothing(server: Server, desk: Desk) -> None:
     index = offer(server, family(3, size=2000))
-    desk.run("pack", desk.write("want.txt", "kin-0\n"), "-i", index, "-o", "b.tar.zst")
+    desk.run_here("pack", desk.write("want.txt", "kin-0\n"), "-i", index, "-o", "b.tar.zst")
     good = (desk.folder / "b.tar.zst").read_bytes()
     places = random.Random(1).sample(range(len(good)), 6)
     with Server() as repository:

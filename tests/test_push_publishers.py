@@ -110,6 +110,8 @@ def devpi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         capture_output=True,
     )
     command = [sys.executable, "-m", "devpi_server", *options, "--host", "127.0.0.1", "--port", str(port)]
+    # How hard its passwords are to guess: that takes ten seconds of all processors each time that it starts.
+    command += ["--argon2-memory", "8", "--argon2-parallelism", "1", "--argon2-time", "1"]
     url = f"http://127.0.0.1:{port}"
     with process(command, f"{url}/+api", folder / "log"):
         yield url

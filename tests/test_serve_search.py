@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from mirror import serve
 from mirror.serve.hosted import Claims
 from mirror.serve.server import Running
 from tests import plain
+from tests.index_support import airgap
 from tests.test_serve_http import JSON, upload
 from tests.wheelhouse import Built, core_metadata, make_sdist, make_wheel
 
@@ -113,14 +113,14 @@ def test_pip_search(server: Running, tmp_path: Path, python: Path) -> None:
     assert "scissors (2.0)" in done.stdout
 
 
-def test_airgap_search(tmp_path: Path) -> None:
+def test_airgap_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve.open_home(tmp_path) as home:
         for built in FILES:
             home.hosted("pypi-hosted").add(built.save(tmp_path), built.filename, Claims())
-    command = [sys.executable, "-m", "mirror", "search", "--json", "tool"]
-    environment = {**os.environ, "AIRGAP_HOME": str(tmp_path)}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert [hit["name"] for hit in json.loads(done.stdout)] == ["scissors", "some-tool"]
+    monkeypatch.setenv("AIRGAP_HOME", str(tmp_path))
+    ran = airgap("search", "--json", "tool")
+    assert ran.code == 0, ran.err
+    assert [hit["name"] for hit in json.loads(ran.out)] == ["scissors", "some-tool"]
 
 
 # REST

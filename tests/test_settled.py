@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -97,15 +96,15 @@ def test_the_result_is_the_same_in_every_detail(site: Site) -> None:
     site.desk.write("want.txt", "top\nodd\n")
     both = (*TARGET, "--target", "cp313-manylinux_2_28_x86_64")
     words = ("pack", "want.txt", "-i", site.stock.url(), "-o", "b.tar.zst", *both)
-    whole = site.desk.document(*words)
+    whole = site.desk.run_here(*words, "--json").document
     assert whole["differences"]
-    process = site.desk.run(*words, "--json", "-v")
-    assert SETTLED in process.stderr
-    assert json.loads(process.stdout) == whole
-    told = site.desk.run(*words).stderr.splitlines()
+    again = site.desk.run_here(*words, "--json", "-v")
+    assert SETTLED in again.err
+    assert again.document == whole
+    told = site.desk.run_here(*words).err.splitlines()
     for path in (site.desk.folder / "cache" / "notes" / "settled").glob("*/*"):
         path.unlink()
-    assert site.desk.run(*words).stderr.splitlines()[-len(told) :] == told
+    assert site.desk.run_here(*words).err.splitlines()[-len(told) :] == told
 
 
 def test_a_server_without_validators_is_looked_at_anew(site: Site) -> None:
@@ -203,10 +202,10 @@ def test_an_index_that_fails_is_told_as_ever(site: Site) -> None:
     site.pack()
     site.server.handle("/simple/low/", lambda _: Status(403))
     words = ("pack", "want.txt", "-i", site.stock.url(), "-o", "b.tar.zst", *TARGET)
-    first = site.desk.run(*words, code=4).stderr
+    first = site.desk.run_here(*words, code=4).err
     for path in (site.desk.folder / "cache" / "notes" / "settled").glob("*/*"):
         path.unlink()
-    assert site.desk.run(*words, code=4).stderr == first
+    assert site.desk.run_here(*words, code=4).err == first
 
 
 def test_an_index_behind_a_proxy_is_asked_through_it(site: Site) -> None:
@@ -223,9 +222,9 @@ def test_an_index_behind_a_proxy_is_asked_through_it(site: Site) -> None:
             site.server.add(f"{site.server.url}/simple/files/{file}", found.body)
     proxy = site.server.url.replace("//", "//us:pa55word@")
     words = ("pack", "want.txt", "-i", far, "--proxy", proxy, "-o", "b.tar.zst", *TARGET, "-v")
-    assert SETTLED not in site.desk.run(*words).stderr
+    assert SETTLED not in site.desk.run_here(*words).err
     site.asked()
-    assert SETTLED in site.desk.run(*words).stderr
+    assert SETTLED in site.desk.run_here(*words).err
     assert site.asked() == [f"{far}low/", f"{far}top/"]
     assert not told_of(site, b"pa55word")
 
@@ -240,8 +239,8 @@ def test_credentials_reach_no_note(site: Site) -> None:
     ):
         site.desk.write("want.txt", text)
         words = ("pack", "want.txt", *options, "-o", "b.tar.zst", *TARGET, "-v")
-        assert SETTLED not in site.desk.run(*words).stderr
-        assert SETTLED in site.desk.run(*words).stderr
+        assert SETTLED not in site.desk.run_here(*words).err
+        assert SETTLED in site.desk.run_here(*words).err
     assert len(list((site.desk.folder / "cache" / "notes" / "settled").glob("*/*"))) == 3
     assert not told_of(site, b"pa55word")
     assert not told_of(site, b"Ym9iOnBhNTV3b3Jk")
@@ -276,7 +275,7 @@ def test_a_project_that_is_gone_is_missed(site: Site) -> None:
     site.pack()
     site.server.handle("/simple/low/", lambda _: Status(404))
     words = ("pack", "want.txt", "-i", site.stock.url(), "-o", "b.tar.zst", *TARGET)
-    assert "low" in site.desk.run(*words, code=3).stderr
+    assert "low" in site.desk.run_here(*words, code=3).err
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tests.wheelhouse import make_wheel
 
 ROOT = Path(__file__).parent.parent
 #: Projects, and bytes of each one's description, which is most of what a release says of itself.
-FEW, MANY, DESCRIPTION = 200, 800, 20_000
+FEW, MANY, DESCRIPTION = 200, 600, 20_000
 #: Bytes that a further project may add; what SQLite's caches and zstd's windows take is reached only with more of them.
 CONNECTED, ISOLATED = 16_000, 25_000
 #: Files of a push alone, and bytes that a further one may add to its peak.
