@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from mirror.bundle import BundleReader
 from mirror.lockfiles.lock import git_reference
@@ -176,8 +177,29 @@ def test_a_commit_that_requires_more_than_the_lock_has_is_refused(tmp_path: Path
         ("https://host/a/b.git", None, "git+https://host/a/b.git@c0ffee"),
         ("ssh://git@host/a/b.git", None, "git+ssh://git@host/a/b.git@c0ffee"),
         ("git@host:a/b.git", None, "git+ssh://git@host/a/b.git@c0ffee"),
+        ("https://host/a b.git", None, "git+https://host/a%20b.git@c0ffee"),
+        ("https://host/a%20b.git", None, "git+https://host/a%20b.git@c0ffee"),
+        ("ext::sh -c x", None, "git+ssh://ext/:sh%20-c%20x@c0ffee"),
         ("https://host/a/b.git", "sub folder", "git+https://host/a/b.git@c0ffee#subdirectory=sub%20folder"),
     ],
 )
 def test_a_commit_as_a_direct_reference(url: str, subdirectory: str | None, reference: str) -> None:
     assert git_reference(url, "c0ffee", subdirectory) == reference
+    assert Requirement(f"x @ {reference}").url == reference
+
+
+def test_two_commits_of_one_project_are_refused(tmp_path: Path, stock: Warehouse) -> None:
+    url = "https://user:s3cret@nowhere.invalid/own.git"
+    text = pylock(stock, url, "1" * 40, marker='sys_platform == "linux"')
+    other = pylock(stock, url, "2" * 40, marker='sys_platform == "win32"')
+    text += other[other.index("[[packages]]") : other.rindex("[[packages]]")]
+    ran = pack(tmp_path, "pylock.toml", text, *LINUX, *WINDOWS)
+    assert ran.code == 3
+    assert "own-thing as two commits" in ran.err
+    assert "s3cret" not in ran.err
+
+
+def test_a_lock_that_names_no_commit_is_refused(tmp_path: Path, stock: Warehouse) -> None:
+    ran = pack(tmp_path, "uv.lock", uv(stock, "https://nowhere.invalid/own.git", "main; x"), *LINUX)
+    assert ran.code == 2
+    assert "names no commit" in ran.err

@@ -125,7 +125,8 @@ def git_reference(url: str, commit: str, subdirectory: str | None) -> str:
     if "://" not in url:
         host, _, path = url.partition(":")
         url = f"ssh://{host}/{path}"
-    return f"git+{url}@{commit}{f'#subdirectory={quote(subdirectory)}' if subdirectory else ''}"
+    plain = quote(url, safe="!$%&'()*+,/:;=?@[]~")  # what no URL can hold would end the requirement that it stands in
+    return f"git+{plain}@{quote(commit)}{f'#subdirectory={quote(subdirectory)}' if subdirectory else ''}"
 
 
 def locked_file(

@@ -40,6 +40,7 @@ from mirror.resolver import Index, MetadataSource, ProjectPage, Resolution
 from mirror.resolver.dependencies import Markers
 from mirror.resolver.pages import FilePage
 from mirror.targets import Ranks
+from mirror.urls import redact
 
 _AGAIN = "Lock again, or bring along what is missing with --include."
 
@@ -65,13 +66,20 @@ def with_references(
 ) -> RequirementSet:
     """Ask, as direct references, for what *lock* has as commits for any of *targets*, other than the *own* projects."""
     taken = {*own, *(line.project for line in wanted.requirements)}
-    found = {
-        package.project: RequirementLine(Requirement(f"{package.project} @ {package.reference}"), lock.name)
-        for target in targets
-        for package in lock.select(target).packages
-        if package.reference and package.project not in taken
-    }
-    return replace(wanted, requirements=(*wanted.requirements, *found.values()))
+    found: dict[NormalizedName, str] = {}
+    for package in (package for target in targets for package in lock.select(target).packages):
+        if not package.reference or package.project in taken:
+            continue
+        if found.setdefault(package.project, package.reference) != package.reference:
+            raise ResolutionError(
+                f"{lock.name} has {package.project} as two commits, {redact(found[package.project])} and "
+                f"{redact(package.reference)}, for different targets.",
+                hint="Pack a bundle for each of them.",
+            )
+    lines = (
+        RequirementLine(Requirement(f"{project} @ {reference}"), lock.name) for project, reference in found.items()
+    )
+    return replace(wanted, requirements=(*wanted.requirements, *lines))
 
 
 def proof_lines(plan: TargetPlan, wanted: RequirementSet) -> RequirementSet:
