@@ -180,12 +180,12 @@ def _pack(blob: bytes) -> bytes:
 def test_a_frame_that_decompresses_to_far_more(archive: Archive, tmp_path: Path) -> None:
     blobs = archive.blobs()
     frames = [(_pack(blob), len(blob)) for blob in blobs]
-    bomb = blobs[1] + bytes(2**28)
+    bomb = blobs[1] + bytes(2**26)
     frames[1] = _pack(bomb), len(bomb)
     refused(write_frames(tmp_path / "honest.tar.zst", frames), "after the last member")
     frames[1] = _pack(bomb), len(blobs[1])
     refused(write_frames(tmp_path / "lying.tar.zst", frames), "Frame 1 does not hold")
-    frames[:2] = [(_pack(blobs[0] + bytes(2**28)), len(blobs[0]) + 2**28), (_pack(blobs[1]), len(blobs[1]))]
+    frames[:2] = [(_pack(blobs[0] + bytes(2**26)), len(blobs[0]) + 2**26), (_pack(blobs[1]), len(blobs[1]))]
     refused(write_frames(tmp_path / "documents.tar.zst", frames), "after the last member")
     large = tar.header(MANIFEST, 2**28) + bytes(2**28)
     frames[0] = _pack(large), len(large)

@@ -22,7 +22,7 @@ from mirror.ops.diff import diff
 from tests.bundle_support import large_manifest, write_small
 
 #: Projects of four files each.
-FEW, MANY = 100, 500
+FEW, MANY = 50, 250
 
 
 @pytest.fixture(scope="module")

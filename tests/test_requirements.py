@@ -466,7 +466,7 @@ def requirement_lines(draw: st.DrawFn) -> tuple[str, str, list[str]]:
     return text + options + draw(comments), text, hashes
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(lines=st.lists(requirement_lines(), max_size=5), newline=st.sampled_from(["\n", "\r\n"]))
 def test_valid_files_come_back_as_they_were_meant(
     read: Read, lines: list[tuple[str, str, list[str]]], newline: str

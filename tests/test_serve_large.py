@@ -116,7 +116,7 @@ def test_the_root_is_read_in_batches_and_complete(large: tuple[Running, Home]) -
 
 def test_memory_does_not_grow_with_the_root(tmp_path: Path) -> None:
     peaks = []
-    for count in (5_000, 40_000):
+    for count in (5_000, 20_000):
         with Home(tmp_path / str(count)) as home:
             fill(home, count, of_one=1)
             repository = home.open("pypi-hosted")

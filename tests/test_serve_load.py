@@ -28,7 +28,7 @@ from tests.ports import free_port
 from tests.waiting import wait_for
 from tests.wheelhouse import make_wheel
 
-SECONDS = float(os.environ.get("AIRGAP_LOAD_SECONDS", "3"))
+SECONDS = float(os.environ.get("AIRGAP_LOAD_SECONDS", "2"))
 INSTALLERS, UPLOADERS = 32, 8
 
 

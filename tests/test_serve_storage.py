@@ -30,6 +30,7 @@ from mirror.serve.home import Home
 from mirror.serve.hosted import Claims
 from mirror.serve.maintain import check, collect
 from tests import plain
+from tests.index_support import airgap
 from tests.postgres_support import PASSWORD, Postgres
 from tests.publisher_conformance import PublisherConformance
 from tests.s3_support import S3Server
@@ -201,24 +202,27 @@ def test_a_catalog_from_the_future_is_refused(postgres: Postgres) -> None:
         later.select(sa.select(sa.literal(1)))
 
 
-def test_no_password_in_what_is_said(postgres: Postgres, tmp_path: Path) -> None:
+def test_no_password_in_what_is_said(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = postgres.database().partition("?")[0]
     wrong = "wr0ng secret"
     (tmp_path / "airgap.toml").write_text(f'[serve]\ncatalog = "{url}"\n')
-    environ = {**os.environ, "AIRGAP_HOME": str(tmp_path / "home"), "PGPASSWORD": wrong}
-    command = [sys.executable, "-m", "mirror", "repo", "list"]
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
-    assert done.returncode == StorageError.exit_code
-    assert "password authentication failed" in done.stderr
-    assert "PGPASSWORD" in done.stderr
-    assert wrong not in done.stdout + done.stderr
-    done = subprocess.run(command, cwd=tmp_path, env=environ | {"PGPASSWORD": PASSWORD}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIRGAP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PGPASSWORD", wrong)
+    done = airgap("repo", "list")
+    assert done.code == StorageError.exit_code
+    assert "password authentication failed" in done.err
+    assert "PGPASSWORD" in done.err
+    assert wrong not in done.out + done.err
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    done = airgap("repo", "list")
+    assert done.code == 0, done.err
+    monkeypatch.setenv("PGPASSWORD", wrong)
     (tmp_path / "airgap.toml").write_text(f'[serve]\ncatalog = "{url.replace("@", f":{PASSWORD}@")}"\n')
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
-    assert done.returncode == ConfigError.exit_code
-    assert "PGPASSWORD" in done.stderr
-    assert PASSWORD not in done.stdout + done.stderr
+    done = airgap("repo", "list")
+    assert done.code == ConfigError.exit_code
+    assert "PGPASSWORD" in done.err
+    assert PASSWORD not in done.out + done.err
 
 
 def age(monkeypatch: pytest.MonkeyPatch, days: float) -> None:
