@@ -23,6 +23,7 @@ from mirror.net import Client, SendError, Settings
 from mirror.net.retry import LONGEST_DELAY, LONGEST_RETRY_AFTER, delay, retry_after
 from tests.http_support import Cut, Hold, IgnoreRange, Reply, Request, Reset, Server, Status, basic
 from tests.ports import closed_port
+from tests.waiting import wait_for
 
 BODY = bytes(range(256)) * 4096
 NOW = {"Retry-After": "0"}
@@ -178,10 +179,9 @@ def test_closing_the_client_ends_a_wait(server: Server) -> None:
 
     thread = threading.Thread(target=ask)
     thread.start()
-    while not server.seen("/page"):
-        pass
+    wait_for(lambda: bool(server.seen("/page")))
     client.close()
-    thread.join(10)
+    thread.join(30)
     assert not thread.is_alive()
     assert isinstance(caught[0], NetworkError)
 
