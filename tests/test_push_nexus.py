@@ -82,10 +82,27 @@ def test_checksums_spare_downloads(client: Client, front: Front, tmp_path: Path)
     source = FolderSource(tmp_path / "source", [(make_wheel("alpha"), []), (make_sdist("alpha"), [])])
     publisher = opened(client, front)
     assert push(source, publisher, metadata=read_metadata).counts[State.UPLOADED] == 2
+    assert not any("/search?" in request for request in front.requests)
     assert push(source, publisher, metadata=read_metadata).counts[State.PRESENT] == 2
+    assert len([request for request in front.requests if "/search?" in request]) == 1
     posts = {request for request in front.requests if request.startswith("POST")}
     assert posts == {"POST /service/rest/v1/components?repository=pypi-hosted"}
     assert not any("/packages/" in request for request in front.requests)
+
+
+def test_what_is_not_known_to_be_what_was_sent_is_asked_for(client: Client, front: Front, tmp_path: Path) -> None:
+    front.fragment = "md5"
+    publisher = opened(client, front)
+    mine, other = make_upload(make_wheel("alpha"), tmp_path), make_upload(make_wheel("alpha", "2.0"), tmp_path)
+    publisher.upload(mine)
+    publisher.upload(other)
+    name, sent = mine.filename, {mine.filename: mine.hashes}
+    assert publisher.listing_for("alpha", sent)[name].sha256 is None  # its MD5 is the right one
+    front.fragment = ""
+    assert publisher.listing_for("alpha", sent)[name].sha256 == mine.hashes.sha256
+    front.fragment = "md5"
+    assert publisher.listing_for("alpha", {name: other.hashes})[name].sha256 == mine.hashes.sha256
+    assert len([request for request in front.requests if "/search?" in request]) == 2
 
 
 def test_a_search_is_read_to_its_last_page(client: Client, front: Front, tmp_path: Path) -> None:

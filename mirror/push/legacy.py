@@ -133,6 +133,9 @@ class LegacyPublisher:
     def listing(self, project: str) -> Mapping[str, Hashes]:
         return {file.filename: file.hashes for file in self._files(project)}
 
+    def listing_for(self, project: str, sent: Mapping[str, Hashes]) -> Mapping[str, Hashes]:
+        return self.listing(project)
+
     @property
     def lists_all(self) -> bool:
         return self._folder.known

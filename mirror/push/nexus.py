@@ -167,8 +167,15 @@ class NexusPublisher(PageByPage):
 
     def listing(self, project: str) -> Mapping[str, Hashes]:
         shown = self._plain.listing(project)
-        if all(hashes.sha256 for hashes in shown.values()):
-            return shown
+        return self._with_checksums(project, shown) if _lacks_sha256(shown.values()) else shown
+
+    def listing_for(self, project: str, sent: Mapping[str, Hashes]) -> Mapping[str, Hashes]:
+        shown = self._plain.listing(project)
+        # What only the index need know is not asked of the search, which takes as long as a page.
+        unclear = [hashes for name, hashes in shown.items() if name in sent and not hashes.agrees(sent[name])]
+        return self._with_checksums(project, shown) if _lacks_sha256(unclear) else shown
+
+    def _with_checksums(self, project: str, shown: Mapping[str, Hashes]) -> Mapping[str, Hashes]:
         known = self._checksums(project)
         # Two digests that contradict each other are no answer: the bytes will be.
         return {
@@ -271,6 +278,10 @@ class NexusPublisher(PageByPage):
         }
         text = f"Nexus's REST API at {urlsplit(self._place.api).hostname} {why}: {instead[what]}."
         self._report(Event("info", Stage.LOOK if what == "checksums" else Stage.UPLOAD, text))
+
+
+def _lacks_sha256(shown: Iterable[Hashes]) -> bool:
+    return not all(hashes.sha256 for hashes in shown)
 
 
 def _kept(item: Mapping[str, Any]) -> Kept:

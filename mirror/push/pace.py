@@ -123,10 +123,12 @@ class Timed:
         return self._publisher.projects()
 
     def listing(self, project: str) -> Mapping[str, Hashes]:
-        began = time.monotonic()
-        found = self._publisher.listing(project)
-        self._pace.answered(time.monotonic() - began)
-        return found
+        with self._timed():
+            return self._publisher.listing(project)
+
+    def listing_for(self, project: str, sent: Mapping[str, Hashes]) -> Mapping[str, Hashes]:
+        with self._timed():
+            return self._publisher.listing_for(project, sent)
 
     @property
     def lists_all(self) -> bool:
@@ -140,3 +142,9 @@ class Timed:
 
     def upload(self, upload: Upload) -> None:
         self._publisher.upload(upload)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._pace.answered(time.monotonic() - began)

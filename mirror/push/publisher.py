@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,9 @@ class Publisher(Protocol):
     def listing(self, project: str) -> Mapping[str, Hashes]:
         """What the repository shows of *project* now: file name to digests, empty Hashes where it shows none."""
 
+    def listing_for(self, project: str, sent: Mapping[str, Hashes]) -> Mapping[str, Hashes]:
+        """:meth:`listing`, to be compared with files that were *sent*, by name: their digests may be of any kind."""
+
     @property
     def lists_all(self) -> bool:
         """Whether it is known by now to have one list of all files, so that asking of many projects together pays."""
@@ -84,10 +88,18 @@ class Publisher(Protocol):
         """
 
 
-class PageByPage:
+class PageByPage(ABC):
     """For repositories that have no list of all files, or none that a push should ask for."""
 
     lists_all = False
+
+    @abstractmethod
+    def listing(self, project: str) -> Mapping[str, Hashes]:
+        """What :meth:`Publisher.listing` says."""
+
+    def listing_for(self, project: str, sent: Mapping[str, Hashes]) -> Mapping[str, Hashes]:
+        """What :meth:`listing` says."""
+        return self.listing(project)
 
     def listings(self, projects: Collection[str]) -> Mapping[str, Hashes] | None:
         """Nothing."""

@@ -50,7 +50,7 @@ def confirm(
     def settle(group: tuple[str, list[SourceFile]]) -> None:
         project, mine = group
         try:
-            page = publisher.listing(project)
+            page = publisher.listing_for(project, outcomes.sent)
         except NetworkError as error:
             errors[project] = error
         else:  # here, because the pages of all projects together would take more memory than all that is known of them
