@@ -230,9 +230,8 @@ def chains(
     def walk(starts: Iterable[NormalizedName]) -> None:
         queue = deque(starts)
         for start in queue:
-            pinned = (
-                f"=={versions[start]}" if versions[start] else ""
-            )  # a folder's version may be found when it is built
+            # A folder's version may be known only where it is built.
+            pinned = f"=={versions[start]}" if versions[start] else ""
             found[start] = (f"{name}: {start}{pinned}",)
         while queue:
             project = queue.popleft()

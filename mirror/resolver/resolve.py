@@ -353,6 +353,8 @@ class _Search:
 
     def _all_to_build(self) -> NeedsBuildError | None:
         """What else nobody may build, if the sdists that stand in the way required nothing; None where nothing else."""
+        if not self._own:  # a trial, or the environment of one build
+            return None
         metadata = Unbuilt(self._whole.metadata)
         finder = self._whole.finder(self.target, self.finder.rules, metadata)
         provider = Provider(finder, self._markers, metadata, self._whole.prefetcher)
