@@ -108,6 +108,18 @@ def test_many_are_seen_in_one_list_before_what_needs_them_begins(
     assert sum("/simple/leaf" in request for request in requests) < len(MANY) - 16
 
 
+def test_other_bytes_in_a_list_of_all_files_are_a_conflict(
+    many: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.files = {built.filename: built.data for built in [*MANY, TOP]} | {MANY[-1].filename: b"other"}
+    server.root, server.lists = [*LEAVES, "top"], lambda _: True
+    with pytest.raises(ConflictError) as caught:
+        run(many, server, client)
+    assert caught.value.filenames == (MANY[-1].filename,)
+    assert not server.received
+    assert f"GET /upload/simple/{LEAVES[-1]}/" not in server.requests  # the list said so
+
+
 def test_what_neither_the_list_nor_its_page_shows_holds_back_what_needs_it(
     many: FolderSource, server: FakeRepository, client: Client
 ) -> None:
