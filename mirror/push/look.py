@@ -52,27 +52,24 @@ def look(publisher: Publisher, files: Sequence[SourceFile], report: Reporter) ->
             listings[project] = listing
             report(Event("advance", Stage.LOOK, project, items=1))
 
-    def read_all(names: Sequence[str]) -> None:
-        read(names[:_PAGES])
-        left = set(names[_PAGES:])
-        found = publisher.listings(left)
-        if found is not None:
-            # Only a page is believed that it does not show a file: who knows how old a list of all files is.
-            unlisted = {file.project for file in files if file.project in left and file.filename not in found}
-            listed = left - unlisted
-            listings.update((project, {}) for project in listed)
-            for file in files:
-                if file.project in listed:
-                    listings[file.project][file.filename] = found[file.filename]
-            report(Event("advance", Stage.LOOK, items=len(listed)))
-            left = unlisted
-        read(sorted(left))
-
     absent = _left_out(publisher, projects)
     # A root page that does not know its own projects is of no use.
     probes = absent[:: max(1, len(absent) // _PROBES)][:_PROBES]
-    read_all(sorted({*projects} - {*absent}))
-    read(probes)
+    present = sorted({*projects} - {*absent})
+    read([*present[:_PAGES], *probes])
+    left = set(present[_PAGES:])
+    found = publisher.listings(left)
+    if found is not None:
+        # Only a page is believed that it does not show a file: who knows how old a list of all files is.
+        unlisted = {file.project for file in files if file.project in left and file.filename not in found}
+        listed = left - unlisted
+        listings.update((project, {}) for project in listed)
+        for file in files:
+            if file.project in listed:
+                listings[file.project][file.filename] = found[file.filename]
+        report(Event("advance", Stage.LOOK, items=len(listed)))
+        left = unlisted
+    read(sorted(left))
     absent = [project for project in absent if project not in listings]
     if not shown.isdisjoint(probes):
         read(absent)
