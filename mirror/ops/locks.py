@@ -65,6 +65,8 @@ def with_references(
     wanted: RequirementSet, lock: Lock, targets: Sequence[Target], own: Collection[NormalizedName]
 ) -> RequirementSet:
     """Ask, as direct references, for what *lock* has as commits for any of *targets*, other than the *own* projects."""
+    if not any(package.reference for package in lock.packages):
+        return wanted
     taken = {*own, *(line.project for line in wanted.requirements)}
     found: dict[NormalizedName, str] = {}
     for package in (package for target in targets for package in lock.select(target).packages):
@@ -249,9 +251,10 @@ class LockedPlans:
             pages[package.project] = FilePage(offered, next((file.index for file in offered if file.index), ""))
             lines.append(_line(package.project, package.version, package.extras, offered, self._lock.name))
         index = _LockedIndex(pages, self._index)
-        # What a lock has as a commit is a line for all targets by now, and is for those that the lock has it for.
-        mine = {package.project for package in self._lock.select(target).packages}
-        own = [line for line in self._wanted.requirements if line.project not in self._referred or line.project in mine]
+        own = self._wanted.requirements
+        if self._referred:  # lines for all targets by now, which are for those that the lock has the commits for
+            mine = {package.project for package in self._lock.select(target).packages}
+            own = tuple(line for line in own if line.project not in self._referred or line.project in mine)
         wanted = replace(self._wanted, requirements=(*lines, *own))
         with Resolution(wanted, index, self._metadata, report=self._warn) as resolution:
             plan = resolution.plan([target])
