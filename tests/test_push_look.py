@@ -148,6 +148,21 @@ def test_files_of_two_projects_show_that_all_are_in_one_folder(client: Client, f
     assert folder.is_cheaper(100, 100) == known
 
 
+@pytest.mark.parametrize(("lists", "others", "known"), [(True, 0, True), (None, 0, False), (True, 100, False)])
+def test_a_folder_is_known_to_list_its_files_when_it_has_done_so(
+    server: FakeRepository, client: Client, lists: bool | None, others: int, known: bool
+) -> None:
+    everything(server)
+    server.root = [*(server.root or ()), *(f"other-{number}" for number in range(others))]
+    server.lists = (lambda _: True) if lists else None
+    publisher = LegacyPublisher(client, server.url)
+    publisher.projects()
+    for number in range(4):
+        assert publisher.lists_all == (known and number > 1)
+        assert publisher.listing_for(f"project-{number}", {})
+    assert server.requests.count("GET /files/") == (not others)  # a long list is not asked for to find that out
+
+
 def test_a_folder_of_another_host_is_not_asked(client: Client) -> None:
     folder = FlatFolder(client, "https://repository.invalid/simple/")
     folder.learn("a", "https://files.invalid/a-1.0.tar.gz", 0.1)

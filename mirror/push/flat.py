@@ -5,6 +5,7 @@ There each page of the index costs a look at every file, however few of them it 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 
@@ -21,6 +22,8 @@ PAGE_HEADERS = {"accept": ACCEPT, "cache-control": "no-cache"}
 _MANY = 16
 # How much more the list may show than is asked for while nobody knows how long it takes: a server may hash every file.
 _SHARE = 2
+# A list of so few projects takes little time, whatever the server does for it.
+_SHORT = 64
 
 
 class FlatFolder:
@@ -33,6 +36,8 @@ class FlatFolder:
         self._project = ""
         self._sure = False
         self._ruled_out = False
+        self._lock = threading.Lock()
+        self._tried = False
         self._page_takes = 0.0
         self._list_takes = 0.0
 
@@ -40,6 +45,11 @@ class FlatFolder:
     def known(self) -> bool:
         """Whether files of two projects were in it, and nothing since has spoken against it."""
         return self._sure and not self._ruled_out
+
+    @property
+    def lists(self) -> bool:
+        """Whether it has shown its files, too: many servers keep all files in one folder and show none of that."""
+        return self.known and self._list_takes > 0
 
     def learn(self, project: str, url: str, seconds: float) -> None:
         """A file of *project* is at *url*, says a page that took so many *seconds*."""
@@ -61,9 +71,19 @@ class FlatFolder:
             return self._list_takes < self._page_takes * projects
         return shown is not None and projects * _SHARE >= shown
 
+    def try_out(self, shown: int | None) -> None:
+        """Find out whether it shows its files, once, where that takes little: the repository shows *shown* projects."""
+        if not self.known or shown is None or shown > _SHORT:
+            return
+        with self._lock:
+            tried, self._tried = self._tried, True
+        if not tried:
+            self.files()
+
     def files(self) -> Mapping[str, Hashes] | None:
         """The digests of every file; None where the folder shows none, which is not asked again."""
         began = time.monotonic()
+        self._tried = True
         try:
             answer = self._client.send("GET", self._url, headers=PAGE_HEADERS)
             if answer.status == 200 and len(answer.body) < SEND_LIMIT:

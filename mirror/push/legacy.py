@@ -134,11 +134,13 @@ class LegacyPublisher:
         return {file.filename: file.hashes for file in self._files(project)}
 
     def listing_for(self, project: str, sent: Mapping[str, Hashes]) -> Mapping[str, Hashes]:
-        return self.listing(project)
+        found = self.listing(project)
+        self._folder.try_out(self._shown)  # before projects wait to be asked for together
+        return found
 
     @property
     def lists_all(self) -> bool:
-        return self._folder.known
+        return self._folder.lists
 
     def listings(self, projects: Collection[str]) -> Mapping[str, Hashes] | None:
         return self._folder.files() if self._folder.is_cheaper(len(projects), self._shown) else None
