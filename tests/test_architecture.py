@@ -68,7 +68,7 @@ LIBRARIES: dict[str, set[str]] = {
     "click": {"cli"},
     "cryptography": {"signing"},
     "http.client": {"net"},
-    "httpx": {"net"},
+    "httpcore": {"net"},
     "keyring": {"config"},
     "obstore": {"objects"},
     "platformdirs": {"config"},
@@ -93,7 +93,7 @@ LIBRARIES: dict[str, set[str]] = {
 }
 HEAVY = {
     "cryptography",
-    "httpx",
+    "httpcore",
     "keyring",
     "obstore",
     "psycopg",

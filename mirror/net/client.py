@@ -8,27 +8,47 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpcore
-import httpx
 
 from mirror import __version__
-from mirror.errors import AuthError, HTTPError, IntegrityError, NetworkError, NotFoundError, UsageError
+from mirror.errors import (
+    AuthError,
+    HTTPError,
+    IntegrityError,
+    MissingExtraError,
+    NetworkError,
+    NotFoundError,
+    UsageError,
+)
 from mirror.models import Event, Reporter, Stage, silent
 from mirror.net import tls
 from mirror.net.auth import Credentials, Wallet
-from mirror.net.connections import Connections, Origin, environment_proxy
+from mirror.net.connections import EXPIRY, Connections, Origin, environment_proxy
+from mirror.net.exchange import ACCEPTED, Answer, DecodingError, UnusableURLError, encoded_host, make_request
 from mirror.net.retry import TRANSIENT_STATUS, Transient, Tries, retry_after
+from mirror.urls import credentials as credentials_in
 from mirror.urls import origin, redact, without_credentials
 
 MIB = 1024 * 1024
 # httpcore's default of 64 KiB a read costs a fast link a quarter of its speed.
 httpcore.HTTP11Connection.READ_NUM_BYTES = 256 * 1024
 
-_HEADERS = {"accept": "*/*", "accept-encoding": "gzip, deflate", "connection": "keep-alive"}
+_HEADERS = {"accept": "*/*", "accept-encoding": ACCEPTED, "connection": "keep-alive"}
 _MOST_REDIRECTS = 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PROXIES = frozenset({"http", "https", "socks5", "socks5h"})
+_SOCKS_PORT = 1080
+# All that httpcore raises.
+_FAILURES = (
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+    httpcore.ConnectionNotAvailable,
+)
 #: Bytes at which :meth:`Client.send` cuts a body.
 SEND_LIMIT = 1 * MIB
 
@@ -157,7 +177,7 @@ class Client(AbstractContextManager["Client"]):
                     asked["if-range"] = validator
             try:
                 with self._exchange("GET", url, asked, accept=(404, 416) if partial else ()) as answer:
-                    if answer.status_code == 404:
+                    if answer.status == 404:
                         # Nexus's groups hand on nothing but success, and say this where a range is past the end.
                         ranged = False
                         continue
@@ -175,9 +195,9 @@ class Client(AbstractContextManager["Client"]):
                             retryable=size is None,
                         )
                     validator = validator or (etag if etag.startswith('"') else "")
-                    if answer.status_code == 416:
+                    if answer.status == 416:
                         return
-                    for chunk in answer.iter_raw():
+                    for chunk in answer.raw:
                         if start < position:  # the server ignored the range: these bytes are already delivered
                             known = min(position - start, len(chunk))
                             start += known
@@ -223,7 +243,7 @@ class Client(AbstractContextManager["Client"]):
         try:
             with self._try(method, url, self._authorized(url, headers), body()) as answer:
                 found = b""
-                for chunk in answer.iter_bytes(64 * 1024):
+                for chunk in answer.body():
                     found += chunk
                     if len(found) >= SEND_LIMIT:
                         break
@@ -255,7 +275,7 @@ class Client(AbstractContextManager["Client"]):
                     parts: list[bytes] = []
                     room = limit
                     if method != "HEAD":
-                        for chunk in answer.iter_bytes():
+                        for chunk in answer.body():
                             parts.append(chunk[:room] if cut else chunk)
                             room -= len(chunk)
                             if cut and room <= 0:
@@ -273,20 +293,18 @@ class Client(AbstractContextManager["Client"]):
         return {**headers, "authorization": known}
 
     @contextmanager
-    def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], accept: Container[int]
-    ) -> Iterator[httpx.Response]:
+    def _exchange(self, method: str, url: str, headers: Mapping[str, str], accept: Container[int]) -> Iterator[Answer]:
         """One try, redirects followed, statuses turned into errors."""
         first, seen = origin_of(url), {without_credentials(url)}
         while True:
             sent = self._authorized(url, headers)
             with self._try(method, url, sent) as answer:
-                unknown = answer.status_code == 401 and "authorization" not in sent
+                unknown = answer.status == 401 and "authorization" not in sent
                 if unknown and self._wallet.after_refusal(url) is not None:
                     continue
                 location = answer.headers.get("location")
-                if answer.status_code not in _REDIRECTS or not location:
-                    if answer.status_code >= 400 and answer.status_code not in accept:
+                if answer.status not in _REDIRECTS or not location:
+                    if answer.status >= 400 and answer.status not in accept:
                         self._refuse(method, url, answer)
                     yield answer
                     return
@@ -303,33 +321,28 @@ class Client(AbstractContextManager["Client"]):
     @contextmanager
     def _try(
         self, method: str, url: str, headers: Mapping[str, str], content: Iterator[bytes] | None = None
-    ) -> Iterator[httpx.Response]:
+    ) -> Iterator[Answer]:
         """One request; whatever goes wrong until its body is read becomes one of this project's errors."""
         shown, place = redact(url), origin_of(url)
-        # What httpx.Client would add to a transport, cookies and authentication flows among it, costs as much again as
-        # the request, and nothing here wants it.
+        sent = {**_HEADERS, "user-agent": self.settings.user_agent, **headers}
+        try:
+            request = make_request(method, url, sent, content, self._timeout)
+        except UnusableURLError as error:
+            raise UsageError(f"{shown} is not a URL that can be fetched.") from error
         connection = self._connection(place)
         try:
-            request = httpx.Request(
-                method,
-                without_credentials(url),
-                headers={**_HEADERS, "user-agent": self.settings.user_agent, **headers},
-                content=content,
-                extensions={"timeout": self._timeout},
-            )
-            answer = connection.handle_request(request)
-            answer.request = request
-            self._connections.reads(connection, answer.extensions.get("network_stream"))
+            answer = Answer(without_credentials(url), connection.handle_request(request))
+            self._connections.reads(connection, answer.stream)
             try:
                 yield answer
             finally:
                 answer.close()
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+        except (*_FAILURES, DecodingError) as error:
             raise _translate(error, shown, place[1], self.settings.timeout) from error
         finally:
             self._connections.give_back(place, connection)
 
-    def _connection(self, place: Origin) -> httpx.HTTPTransport:
+    def _connection(self, place: Origin) -> httpcore.ConnectionInterface:
         if self._closed.is_set():
             raise NetworkError("The connection was closed.")
         host = place[1]
@@ -346,10 +359,19 @@ class Client(AbstractContextManager["Client"]):
         scheme, host, port = place
         return scheme == "https" and not self._trusted.isdisjoint({host, f"{host}:{port}", f"[{host}]:{port}", "*"})
 
-    def _connect(self, place: Origin, limits: httpx.Limits) -> httpx.HTTPTransport:
+    def _connect(self, place: Origin) -> httpcore.ConnectionInterface:
         """One connection to an origin: to trusted hosts without verification, to others with it."""
-        proxy = _proxy(self.settings, environment_proxy(place))
-        return httpx.HTTPTransport(verify=self._context(place), proxy=proxy, limits=limits)
+        # What httpcore makes here is not kept in its pool, which looks through all connections for each request.
+        pool = httpcore.ConnectionPool(
+            ssl_context=self._context(place),
+            proxy=_proxy(self.settings, environment_proxy(place)),
+            keepalive_expiry=EXPIRY,
+        )
+        scheme, host, port = place
+        try:
+            return pool.create_connection(httpcore.Origin(scheme.encode(), encoded_host(host), port))
+        except ImportError as error:
+            raise MissingExtraError("A SOCKS proxy", "socks") from error
 
     def _context(self, place: Origin) -> ssl.SSLContext:
         kind = "trusted" if self._is_trusted(place) else place[0]
@@ -362,9 +384,9 @@ class Client(AbstractContextManager["Client"]):
                 )
         return context
 
-    def _refuse(self, method: str, url: str, answer: httpx.Response) -> None:
-        status, shown = answer.status_code, redact(url)
-        reason = self.scrub("".join(letter for letter in answer.reason_phrase[:200] if letter.isprintable()))
+    def _refuse(self, method: str, url: str, answer: Answer) -> None:
+        status, shown = answer.status, redact(url)
+        reason = self.scrub("".join(letter for letter in answer.reason[:200] if letter.isprintable()))
         message = f"{shown}: {method} was answered with {status} {reason}".rstrip() + "."
         if status in (401, 403, 407):
             raise AuthError(message, status=status, reason=reason, hint=self._auth_hint(status, url))
@@ -398,39 +420,47 @@ def origin_of(url: str) -> Origin:
     return place
 
 
-def _proxy(settings: Settings, found: str | None) -> httpx.Proxy | None:
+def _proxy(settings: Settings, found: str | None) -> httpcore.Proxy | None:
     """The proxy of *settings*, else the one that was *found* in the environment."""
     named = settings.proxy or found
     if not named:
         return None
     address = named if "://" in named else f"http://{named}"
-    context = tls.make_context(settings.ca_bundle, None) if urlsplit(address).scheme == "https" else None
     try:
-        return httpx.Proxy(address, ssl_context=context)
-    except (ValueError, httpx.InvalidURL):
-        raise UsageError(f"{redact(address)} can't be used as a proxy.") from None
+        scheme, host, port = origin(address)
+        name = encoded_host(host)
+    except ValueError:
+        scheme, name = "", b""
+    if scheme not in _PROXIES or not name:
+        raise UsageError(f"{redact(address)} can't be used as a proxy.")
+    login = credentials_in(address)
+    return httpcore.Proxy(
+        httpcore.URL(scheme=scheme, host=name, port=port or _SOCKS_PORT, target="/"),
+        auth=(login[0].encode(), login[1].encode()) if login else None,
+        ssl_context=tls.make_context(settings.ca_bundle, None) if scheme == "https" else None,
+    )
 
 
-def _response(answer: httpx.Response, body: bytes) -> Response:
-    return Response(str(answer.url), answer.status_code, answer.reason_phrase, dict(answer.headers), body)
+def _response(answer: Answer, body: bytes) -> Response:
+    return Response(answer.url, answer.status, answer.reason, answer.headers, body)
 
 
-def _extent(answer: httpx.Response, position: int, shown: str) -> tuple[int, int | None]:
+def _extent(answer: Answer, position: int, shown: str) -> tuple[int, int | None]:
     """Return ``(first byte, length of the whole)`` of an answer to a request from *position* on (RFC 9110, 14)."""
     content_range = answer.headers.get("content-range", "")
     unit, _, rest = content_range.partition(" ")
     span, _, whole = rest.partition("/")
-    if answer.status_code == 416:
+    if answer.status == 416:
         if unit == "bytes" and whole == str(position):
             return position, position
         raise _shorter(shown, position)
-    if answer.status_code == 206:
+    if answer.status == 206:
         first = span.partition("-")[0]
         if unit != "bytes" or not first.isdecimal() or int(first) > position:
             raise NetworkError(f"{shown}: the server answered a range request with {content_range[:100]!r}.")
         return int(first), int(whole) if whole.isdecimal() else None
-    if answer.status_code != 200:
-        raise NetworkError(f"{shown}: the server answered with {answer.status_code} instead of a file.")
+    if answer.status != 200:
+        raise NetworkError(f"{shown}: the server answered with {answer.status} instead of a file.")
     length = answer.headers.get("content-length", "")
     return 0, int(length) if length.isdecimal() else None
 
@@ -446,7 +476,7 @@ def _translate(error: Exception, shown: str, host: str, timeout: float) -> Excep
     refused = tls.find(error)
     if refused is not None:
         return tls.explain(refused, shown, host)
-    if isinstance(error, httpx.ProxyError):
+    if isinstance(error, httpcore.ProxyError):
         status = str(error)[:3]
         if status == "407":
             return AuthError(
@@ -455,16 +485,14 @@ def _translate(error: Exception, shown: str, host: str, timeout: float) -> Excep
                 hint="Put the proxy's credentials into --proxy or HTTPS_PROXY as http://user:password@host:port.",
             )
         return Transient(NetworkError(f"{shown}: the proxy can't connect ({error}).", hint=_EXAMINE, retryable=True))
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
-        return UsageError(f"{shown} is not a URL that can be fetched.")
-    if isinstance(error, httpx.LocalProtocolError):
+    if isinstance(error, httpcore.LocalProtocolError):
         # Its text may quote a header, and a header may be a secret.
         return NetworkError(f"{shown}: the request can't be sent as HTTP.")
-    if isinstance(error, httpx.DecodingError):
+    if isinstance(error, DecodingError):
         return NetworkError(f"{shown}: the answer's compression is damaged.")
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, httpcore.TimeoutException):
         return Transient(NetworkError(f"{shown}: no answer within {timeout:g} seconds.", hint=_EXAMINE, retryable=True))
-    if isinstance(error, httpx.ConnectError):
+    if isinstance(error, httpcore.ConnectError):
         return Transient(NetworkError(f"{shown}: can't connect ({error}).", hint=_EXAMINE, retryable=True))
     return Transient(
         NetworkError(f"{shown}: the connection broke ({str(error) or type(error).__name__}).", retryable=True)

@@ -8,57 +8,55 @@ from collections.abc import Callable
 from contextlib import suppress
 from urllib.request import getproxies, proxy_bypass
 
-import httpx
-from httpcore import NetworkStream
+from httpcore import ConnectionInterface, NetworkStream
 
 Origin = tuple[str, str, int]
 
 #: Seconds after which a connection that nobody used is not used again.
-_EXPIRY = 30.0
+EXPIRY = 30.0
 
 
 class Connections:
     """Connections by origin, each lent to one request at a time; safe for threads.
 
-    *make* opens a transport of one connection for an origin; at most *keep* wait for each. The pool in a transport
-    compares each of its connections with all others, twice a request: with sixteen, that takes as long as the request.
+    *make* makes a connection for an origin, which opens with its first request; at most *keep* wait for each.
     """
 
-    def __init__(self, make: Callable[[Origin, httpx.Limits], httpx.HTTPTransport], keep: int) -> None:
+    def __init__(self, make: Callable[[Origin], ConnectionInterface], keep: int) -> None:
         self._make = make
         self._keep = keep
-        self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_EXPIRY)
-        self._waiting: dict[Origin, list[httpx.HTTPTransport]] = {}
+        self._waiting: dict[Origin, list[ConnectionInterface]] = {}
         #: With what each reads an answer's body from, as soon as that is known.
-        self._lent: dict[httpx.HTTPTransport, NetworkStream | None] = {}
+        self._lent: dict[ConnectionInterface, NetworkStream | None] = {}
         self._lock = threading.Lock()
 
-    def take(self, place: Origin) -> httpx.HTTPTransport:
+    def take(self, place: Origin) -> ConnectionInterface:
         """The connection to *place* that was used last, or a new one; to be given back."""
+        while (found := self._waits(place)) is not None and found.has_expired():
+            found.close()
+        found = found or self._make(place)
+        with self._lock:
+            self._lent[found] = None
+        return found
+
+    def _waits(self, place: Origin) -> ConnectionInterface | None:
         with self._lock:
             waiting = self._waiting.get(place)
-            found = waiting.pop() if waiting else None
-            if found is not None:
-                self._lent[found] = None
-                return found
-        made = self._make(place, self._limits)
-        with self._lock:
-            self._lent[made] = None
-        return made
+            return waiting.pop() if waiting else None
 
-    def reads(self, connection: httpx.HTTPTransport, stream: NetworkStream | None) -> None:
+    def reads(self, connection: ConnectionInterface, stream: NetworkStream | None) -> None:
         """The answer's headers are there, and its body will come from *stream*."""
         with self._lock:
             if connection in self._lent:
                 self._lent[connection] = stream
 
-    def give_back(self, place: Origin, connection: httpx.HTTPTransport) -> None:
+    def give_back(self, place: Origin, connection: ConnectionInterface) -> None:
         """Its request is over, well or not: what became of the connection, it knows itself."""
         with self._lock:
             known = connection in self._lent
             self._lent.pop(connection, None)
             waiting = self._waiting.setdefault(place, [])
-            if known and len(waiting) < self._keep:
+            if known and connection.is_available() and len(waiting) < self._keep:
                 waiting.append(connection)
                 return
         connection.close()
