@@ -84,6 +84,19 @@ def test_everything_arrives_dependencies_first(
     assert sum(event.bytes for event in events if event.kind == "advance") == sum(len(b.data) for b, _ in TREE)
 
 
+def test_what_nobody_needs_is_looked_at_while_the_next_is_sent(
+    tmp_path: Path, server: FakeRepository, client: Client
+) -> None:
+    built = [make_wheel(f"single-{number}") for number in range(3)]
+    server.hidden_until[built[0].filename] = 1  # the first look back shows nothing
+    source = FolderSource(tmp_path / "source", [(each, ()) for each in built])
+    assert run(source, server, client, workers=1).complete
+    sent = [request for request in server.requests if request.startswith("POST")]
+    looks = [number for number, request in enumerate(server.requests) if request.startswith("GET")][3:]
+    assert [server.requests[number - 1] for number in looks[:3]] == sent
+    assert len(looks) == 4  # that page was read again at the end
+
+
 LEAVES = [f"leaf-{number}" for number in range(40)]
 MANY = [make_wheel(name) for name in LEAVES]
 TOP = make_wheel("top", requires=LEAVES)

@@ -27,7 +27,7 @@ from mirror.push.outcomes import THERE, Outcomes
 from mirror.push.pace import Pace
 from mirror.push.plan import PushPlan, Step
 from mirror.push.publisher import Publisher, SourceFile, TransientUploadError, Upload
-from mirror.push.readback import confirm
+from mirror.push.readback import confirm, glance
 from mirror.push.receipt import State
 from mirror.push.schedule import run_steps
 from mirror.push.unpacker import Unpacker
@@ -84,10 +84,15 @@ def deliver(
 
     def work(step: Step) -> bool | None:
         complete = delivery.step(step, new)
-        if not complete or not any(project in grounds and project in new for project in step.projects):
-            waves.done(step)
-            return complete and not outcomes.stop.is_set()
-        return None if publisher.lists_all else bool(settle([step]))
+        mine = [project for project in step.projects if project in new]
+        if complete and not grounds.isdisjoint(mine):
+            return None if publisher.lists_all else bool(settle([step]))
+        if complete and not publisher.lists_all:
+            # Nobody waits for these. But now others send meanwhile, and at the end nobody would.
+            for project in mine:
+                glance(publisher, outcomes, project, new[project])
+        waves.done(step)
+        return complete and not outcomes.stop.is_set()
 
     def settle(accepted: Sequence[Step]) -> list[Step]:
         """Wait for the index to show *accepted*; returns what it shows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from mirror.errors import NetworkError
 from mirror.models import Event, Hashes, Reporter, Stage, silent
@@ -89,6 +90,14 @@ def confirm(
         reason = f"the repository accepted it, but does not show it in its index{why}"
         outcomes.unseen[file.filename] = error.hint if error is not None else ""
         outcomes.set(file.filename, State.FAILED, reason)
+
+
+def glance(publisher: Publisher, outcomes: Outcomes, project: str, files: Sequence[SourceFile]) -> None:
+    """Settle what became of *files* of *project*, which were sent, by one look at the index; the rest waits."""
+    with suppress(NetworkError):
+        page = publisher.listing_for(project, outcomes.sent)
+        for file in files:
+            _settle(file, page, outcomes, silent)
 
 
 def verify_downloads(publisher: Publisher, outcomes: Outcomes, number: int, report: Reporter) -> None:
