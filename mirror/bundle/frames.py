@@ -11,6 +11,7 @@ import hashlib
 import re
 import struct
 import threading
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -22,6 +23,7 @@ import zstandard
 
 from mirror.bundle import manifest, tar
 from mirror.bundle.spool import Budget, Packed, Spool
+from mirror.bundle.table import Table
 from mirror.errors import BundleError, IntegrityError, StorageError
 from mirror.store import Store
 
@@ -60,6 +62,26 @@ class Frame:
     content: int
 
 
+class FrameTable(Table[Frame]):
+    """The frames of one archive, as ``(size, content)`` in the order in which they are in it."""
+
+    __slots__ = ("_contents", "_offsets")
+
+    def __init__(self, sizes: Iterable[tuple[int, int]]) -> None:
+        self._offsets = array("Q", [0])
+        self._contents = array("I")
+        for size, content in sizes:
+            self._offsets.append(self._offsets[-1] + size)
+            self._contents.append(content)
+
+    def __len__(self) -> int:
+        return len(self._contents)
+
+    def _value(self, position: int) -> Frame:
+        offset, end = self._offsets[position : position + 2]
+        return Frame(offset, end - offset, self._contents[position])
+
+
 def seek_table(sizes: Iterable[tuple[int, int]]) -> bytes:
     """Return the skippable frame that ends a file in zstd's seekable format, without checksums.
 
@@ -70,7 +92,7 @@ def seek_table(sizes: Iterable[tuple[int, int]]) -> bytes:
     return struct.pack("<II", _SEEK_MAGIC, len(payload)) + payload
 
 
-def read_seek_table(file: BinaryIO) -> tuple[Frame, ...]:
+def read_seek_table(file: BinaryIO) -> FrameTable:
     """Return the frames of *file*, which must be seekable; a BundleError where its end is no seek table of format 1."""
     length = file.seek(0, 2)
     if length < 8 + _FOOTER.size:
@@ -86,16 +108,16 @@ def read_seek_table(file: BinaryIO) -> tuple[Frame, ...]:
         raise BundleError("Its seek table is damaged.")
     file.seek(length - size)
     table = file.read(size)
-    frames: list[Frame] = []
-    offset = 0
-    for compressed, content in _ENTRY.iter_unpack(table[8 : -_FOOTER.size]):
-        if content > manifest.FRAME_LIMIT:
-            raise BundleError(f"Its frame {len(frames)} says that it holds {content} bytes, more than format 1 allows.")
-        frames.append(Frame(offset, compressed, content))
-        offset += compressed
-    if offset + size != length or seek_table((frame.size, frame.content) for frame in frames) != table:
+    frames = FrameTable(_ENTRY.iter_unpack(table[8 : -_FOOTER.size]))
+    for number, frame in enumerate(frames):
+        if frame.content > manifest.FRAME_LIMIT:
+            raise BundleError(
+                f"Its frame {number} says that it holds {frame.content} bytes, more than format 1 allows."
+            )
+    last = frames[-1]
+    if last.offset + last.size + size != length or seek_table((each.size, each.content) for each in frames) != table:
         raise BundleError("Its seek table does not describe it.", hint="It is truncated, damaged or tampered with.")
-    return tuple(frames)
+    return frames
 
 
 def archive_order(filename: str) -> tuple[str, str, str]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -317,7 +317,7 @@ class BundleReader(_Archive, AbstractContextManager["BundleReader"]):
         """The SHA-256 of everything before the digest frame, in which every frame must be what the seek table says."""
         end = self._frames[-1].offset
         digest = hashlib.sha256()
-        walk = _Walk(self._frames[:-1])
+        walk = _Walk(islice(self._frames, len(self._frames) - 1))
         for offset in range(0, end, _DIGEST_CHUNK):
             if stop.is_set():
                 break
@@ -634,8 +634,8 @@ class _Walk:
     reads by the seek table would never see it.
     """
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        self._waiting = iter(enumerate(frames))
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        self._waiting = enumerate(frames)
         self._kept = b""
         self._start = 0  # of the bytes that are kept, in the archive
         self._at = 0  # of the header that comes next
