@@ -196,7 +196,7 @@ class _Delivery:
                 with self._pace.turn() as began:
                     if self._outcomes.stop.is_set():
                         raise _StoppedError
-                    self._outcomes.sent[upload.filename] = upload.hashes
+                    self._outcomes.sent[upload.filename] = upload.hashes.get("md5") or ""
                     self._publisher.upload(upload)
             except TransientUploadError as error:  # noqa: PERF203 - a request costs more
                 self._strained(began, error)

@@ -18,15 +18,16 @@ THERE = (State.UPLOADED, State.PRESENT)
 class Outcomes:
     """The state of one push. Worker threads write to it, each file by one of them; a file without one was not tried.
 
-    ``sent`` has the digests of every file whose upload was tried, ``seen`` the names of those that the index showed
-    since, ``unseen`` of those that were accepted and that it did not show, each with a hint, which may be empty.
+    ``sent`` has the MD5, which may be all that an index shows, of every file whose upload was tried and that the index
+    has not shown since; it is empty where none was wanted. ``seen`` counts those that it has shown, ``unseen`` names
+    those that were accepted and that it did not show, each with a hint, which may be empty.
     ``stop`` is set where nothing may begin any more.
     """
 
     def __init__(self, manifest: SourceManifest) -> None:
         self.files: Mapping[str, SourceFile] = {file.filename: file for file in manifest.files}
-        self.sent: dict[str, Hashes] = {}
-        self.seen: set[str] = set()
+        self.sent: dict[str, str] = {}
+        self.seen = 0
         self.unseen: dict[str, str] = {}
         self.stop = threading.Event()
         self._identity = manifest.identity
@@ -38,6 +39,7 @@ class Outcomes:
         self._halted_by: AirgapError | None = None
         self._refused: AirgapError | None = None
         self._may_pass = False
+        self._lock = threading.Lock()
 
     def fail(self, filename: str, error: AirgapError) -> None:
         """*error* is what became of a file that was tried."""
@@ -52,6 +54,17 @@ class Outcomes:
     def state(self, filename: str) -> State:
         """The state of a file, FAILED where it was not tried."""
         return self._found.get(filename, (State.FAILED, ""))[0]
+
+    def digests(self, file: SourceFile) -> Hashes:
+        """What the index may show of *file*, which was sent."""
+        md5 = self.sent[file.filename]
+        return Hashes((*((("md5", md5),) if md5 else ()), ("sha256", file.sha256)))
+
+    def show(self, filename: str) -> None:
+        """Note that the index shows a file that was sent."""
+        with self._lock:
+            del self.sent[filename]
+            self.seen += 1
 
     def block(self, blocked: Mapping[str, str]) -> None:
         """Remember the projects that could not begin, each with the one that it requires and that failed."""

@@ -20,9 +20,9 @@ ALL = -1
 
 def read_back(publisher: Publisher, outcomes: Outcomes, wait: float, report: Reporter) -> None:
     """Compare the index with what was sent and not seen in it yet; see :func:`confirm`."""
-    missing = [outcomes.files[name] for name in outcomes.sent if name not in outcomes.seen]
-    report(Event("begin", Stage.READ_BACK, publisher.url, items=len(outcomes.sent)))
-    report(Event("advance", Stage.READ_BACK, items=len(outcomes.sent) - len(missing)))
+    missing = [outcomes.files[name] for name in outcomes.sent]
+    report(Event("begin", Stage.READ_BACK, publisher.url, items=outcomes.seen + len(missing)))
+    report(Event("advance", Stage.READ_BACK, items=outcomes.seen))
     confirm(publisher, outcomes, missing, wait, report)
     report(Event("end", Stage.READ_BACK))
 
@@ -43,7 +43,7 @@ def confirm(
     is well and store nothing. Where *stop* is set meanwhile, the rest is left unsettled.
     """
     stop = stop or threading.Event()
-    deadline, seen = time.monotonic() + wait, len(outcomes.seen)
+    deadline, seen = time.monotonic() + wait, outcomes.seen
     pause = 0.1
     missing = list(files)
     errors: dict[str, NetworkError] = {}
@@ -51,7 +51,7 @@ def confirm(
     def settle(group: tuple[str, list[SourceFile]]) -> None:
         project, mine = group
         try:
-            page = publisher.listing_for(project, outcomes.sent)
+            page = publisher.listing_for(project, {file.filename: outcomes.digests(file) for file in mine})
         except NetworkError as error:
             errors[project] = error
         else:  # here, because the pages of all projects together would take more memory than all that is known of them
@@ -65,7 +65,7 @@ def confirm(
                 _settle(file, listed, outcomes, report)
         groups: dict[str, list[SourceFile]] = {}
         for file in missing:
-            if file.filename not in outcomes.seen:
+            if file.filename in outcomes.sent:
                 groups.setdefault(file.project, []).append(file)
         errors.clear()
         each(groups.items(), settle)
@@ -74,10 +74,10 @@ def confirm(
         missing = [
             file
             for file in missing
-            if file.filename not in outcomes.seen and outcomes.state(file.filename) is State.UPLOADED
+            if file.filename in outcomes.sent and outcomes.state(file.filename) is State.UPLOADED
         ]
-        if len(outcomes.seen) > seen:
-            deadline, seen = time.monotonic() + wait, len(outcomes.seen)
+        if outcomes.seen > seen:
+            deadline, seen = time.monotonic() + wait, outcomes.seen
         pause = min(pause, deadline - time.monotonic())
         if not missing or final or pause <= 0:
             break
@@ -130,10 +130,10 @@ def _settle(file: SourceFile, page: Mapping[str, Hashes], outcomes: Outcomes, re
     if file.filename not in page:
         return
     state = outcomes.state(file.filename)
-    same = page[file.filename].agrees(outcomes.sent[file.filename])
+    same = page[file.filename].agrees(outcomes.digests(file))
     if same is False:
         outcomes.set(file.filename, State.CONFLICT, "the index shows another digest for it")
     elif state is State.UPLOADED or (state is State.FAILED and same):
         outcomes.set(file.filename, State.UPLOADED)
-    outcomes.seen.add(file.filename)
+    outcomes.show(file.filename)
     report(Event("advance", Stage.READ_BACK, file.filename, items=1))
