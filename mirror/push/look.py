@@ -40,12 +40,13 @@ def look(publisher: Publisher, files: Sequence[SourceFile], report: Reporter) ->
     shown: set[str] = set()
     report(Event("begin", Stage.LOOK, publisher.url, items=len(projects)))
     listings: dict[str, dict[str, Hashes]] = {}
+    nothing: dict[str, Hashes] = {}  # for most projects of a first push: one for all
 
     def ask(project: str) -> dict[str, Hashes]:
         listing = publisher.listing(project)
         if listing:
             shown.add(project)
-        return {filename: hashes for filename, hashes in listing.items() if filename in wanted}
+        return {filename: hashes for filename, hashes in listing.items() if filename in wanted} or nothing
 
     def read(names: Sequence[str]) -> None:
         for project, listing in each(names, ask):
@@ -74,7 +75,7 @@ def look(publisher: Publisher, files: Sequence[SourceFile], report: Reporter) ->
     if not shown.isdisjoint(probes):
         read(absent)
     else:
-        listings.update((project, {}) for project in absent)
+        listings.update(dict.fromkeys(absent, nothing))
         report(Event("advance", Stage.LOOK, items=len(absent)))
 
     unclear = undecided(files, listings)

@@ -67,12 +67,12 @@ def plan(files: Sequence[FileT], listings: Mapping[str, Mapping[str, Hashes]]) -
 
 def dependency_waves(files: Iterable[SourceFile]) -> tuple[tuple[Step, ...], ...]:
     """Return the projects of *files* in waves, dependencies first, cycles as one step; sorted, so always the same."""
-    graph: dict[str, set[str]] = {}
+    graph: dict[str, tuple[str, ...]] = {}
     for file in files:
-        graph.setdefault(file.project, set()).update(file.requires)
+        graph[file.project] = tuple({*graph.get(file.project, ()), *file.requires})
     for project, requires in graph.items():
-        requires.intersection_update(graph)  # what the bundle does not hold (a delta) can't be waited for
-        requires.discard(project)
+        # What the bundle does not hold (a delta) can't be waited for.
+        graph[project] = tuple(sorted({*requires}.intersection(graph) - {project}))
     waves: list[list[Step]] = []
     wave_of: dict[str, int] = {}
     for component in _components(graph):
@@ -85,8 +85,8 @@ def dependency_waves(files: Iterable[SourceFile]) -> tuple[tuple[Step, ...], ...
     return tuple(tuple(sorted(wave, key=lambda step: step.projects)) for wave in waves)
 
 
-def _components(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """Tarjan's strongly connected components, each after everything that it points to; no recursion limit."""
+def _components(graph: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Tarjan's strongly connected components, each after all that it points to, sorted; no recursion limit."""
     number: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -95,7 +95,7 @@ def _components(graph: Mapping[str, set[str]]) -> list[list[str]]:
     for root in sorted(graph):
         if root in number:
             continue
-        work = [(root, iter(sorted(graph[root])))]
+        work = [(root, iter(graph[root]))]
         number[root] = low[root] = len(number)
         stack.append(root)
         on_stack.add(root)
@@ -106,7 +106,7 @@ def _components(graph: Mapping[str, set[str]]) -> list[list[str]]:
                     number[successor] = low[successor] = len(number)
                     stack.append(successor)
                     on_stack.add(successor)
-                    work.append((successor, iter(sorted(graph[successor]))))
+                    work.append((successor, iter(graph[successor])))
                     break
                 if successor in on_stack:
                     low[node] = min(low[node], number[successor])

@@ -37,7 +37,7 @@ class Unpacker:
         self._ahead: dict[str, Future[dict[str, Path]]] = {}
         self._ahead_size = 0
         self._at_work = 0
-        self._taken: set[str] = set()
+        self._taken: set[str] = set()  # before it was their turn
 
     def start(self, projects: Iterable[str]) -> None:
         """Unpack *projects*, which will probably be taken in this order, ahead of that as far as it is not too much."""
@@ -53,9 +53,10 @@ class Unpacker:
         Raises an IntegrityError where they are not what the manifest promises, a StorageError where there is no room.
         """
         with self._lock:
-            self._taken.add(project)
             begun = self._ahead.pop(project, None)
-            if begun is not None:
+            if begun is None:
+                self._taken.add(project)
+            else:
                 self._ahead_size -= self._sizes[project]
         try:
             return (begun or self._threads.submit(self._unpack, project)).result()
