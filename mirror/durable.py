@@ -20,8 +20,8 @@ else:
 def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
     """Give *path* the content *data*, in one piece or many, all or none, and durably; its folder is made if need be.
 
-    *mode* are the permissions of the file, from its first byte on never more. A device or a pipe is written to as it
-    is. Raises OSError.
+    *mode* are the permissions of the file, where its file system has any, and from its first byte on never more. A
+    device or a pipe is written to as it is. Raises OSError.
     """
     if is_device(path):
         with path.open("wb") as stream:
@@ -35,11 +35,20 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644)
             stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
-        part.chmod(mode)
+        permit(part, mode)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def permit(path: Path, mode: int) -> None:
+    """Give *path*, which was made for its owner only, the permissions *mode*, where its file system has any.
+
+    FAT, exFAT and network shares have those that they were mounted with, and often refuse to be told others.
+    """
+    with suppress(OSError):
+        path.chmod(mode)
 
 
 def is_device(path: Path) -> bool:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from mirror.durable import sync_folder, try_lock
+from mirror.durable import permit, sync_folder, try_lock
 from mirror.errors import HashMismatchError, IntegrityError, StorageError
 from mirror.models import Hashes
 
@@ -352,8 +352,7 @@ class Store:
     def _publish(self, temporary: Path, sha256: str) -> None:
         """Give a synced file its final name, durably: now, or at the end of :meth:`using`."""
         path = self._blob(sha256)
-        with suppress(OSError):  # some file systems have no permissions
-            temporary.chmod(0o444)
+        permit(temporary, 0o444)
         new_folder = not path.parent.is_dir()
         try:
             _replace(temporary, path)

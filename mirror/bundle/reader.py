@@ -48,6 +48,7 @@ from mirror.bundle.pylock import check_lock, render_lock
 from mirror.bundle.rows import Rows, read_manifest, reading
 from mirror.bundle.spool import Budget
 from mirror.bundle.static import absent_pages, check_page, check_root
+from mirror.durable import permit
 from mirror.errors import BundleError, StorageError, UsageError
 from mirror.models import Event, Reporter, Stage, silent
 
@@ -542,7 +543,7 @@ def unpack(
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
         try:
-            temporary.chmod(0o755)  # made for its owner only
+            permit(temporary, 0o755)  # made for its owner only
             for name in ("packages", *sorted({member.path.rpartition("/")[0] for member in manifest.members})):
                 (temporary / name).mkdir(parents=True, exist_ok=True)
             (temporary / MANIFEST).write_bytes(manifest.to_bytes())

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from packaging.metadata import parse_email
 
-from mirror.durable import sync_folder, write_whole
+from mirror.durable import permit, sync_folder, write_whole
 from mirror.errors import AirgapError, ConflictError, IndexPageError, StorageError
 from mirror.index import static
 from mirror.index.simple import PageEntry
@@ -196,7 +196,7 @@ def _temporary(folder: Path, content: Path) -> Path:
             shutil.copyfileobj(source, target, _CHUNK)
             target.flush()
             os.fsync(target.fileno())
-        part.chmod(0o644)  # made for its owner only, and a web server is to read it
+        permit(part, 0o644)  # made for its owner only, and a web server is to read it
     except BaseException:
         part.unlink(missing_ok=True)
         raise

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from mirror.durable import sync_folder
+from mirror.durable import permit, sync_folder
 from mirror.errors import StorageError
 
 #: Digests that the legacy upload API knows by name; ``blake2_256`` is BLAKE2b cut to 256 bits.
@@ -155,7 +155,7 @@ class FolderBlobs:
         if path.exists():  # the same bytes, complete: the name says so
             return
         path.parent.mkdir(exist_ok=True)
-        part.chmod(0o444)
+        permit(part, 0o444)
         part.replace(path)
         sync_folder(path.parent)
 
