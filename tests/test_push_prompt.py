@@ -6,13 +6,20 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import click
 import pytest
 
+from mirror.cli.progress import _Bars
+from mirror.cli.push import _ask
+from mirror.models import Event, Stage
+from mirror.push.plan import PushPlan
+from mirror.push.publisher import SourceFile
 from tests.bundle_support import write_small
 from tests.http_support import Reply, Request, Server, basic
 
@@ -129,3 +136,32 @@ def test_nobody_is_asked_without_a_terminal_or_with_yes(
     )
     assert (done.returncode, "User name" in done.stderr) == (6, False)
     assert "TWINE_PASSWORD" in done.stderr or "user name and password" in done.stderr
+
+
+def test_nothing_is_drawn_over_the_question(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A large bundle is still being read when somebody is asked; nor does the reading wait for the answer."""
+    bars = _Bars(verbose=False)
+    bars(Event("begin", Stage.READ, bytes=100))
+    seen = ""
+
+    def read_on() -> None:
+        bars(Event("advance", Stage.READ, bytes=100))
+        bars(Event("end", Stage.READ))
+
+    def confirm(question: str, **_: object) -> bool:
+        nonlocal seen
+        capsys.readouterr()
+        thread = threading.Thread(target=read_on)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+        seen = capsys.readouterr().err
+        return True
+
+    monkeypatch.setattr(click, "confirm", confirm)
+    plan: PushPlan[SourceFile] = PushPlan((), (), (), ())
+    _ask(bars, "https://nexus.example/repository/pypi-hosted/", plan)
+    assert seen == ""
+    assert f"{Stage.READ.value}: 100 B of 100 B" in capsys.readouterr().err

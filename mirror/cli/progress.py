@@ -116,18 +116,25 @@ class _Bars:
         self._bars: dict[Stage, tqdm[NoReturn]] = {}
         self._counts: dict[Stage, _Count] = {}
         self._lock = Lock()
+        self._later: list[Event] | None = None
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            if event.kind == "warning":
-                self._write(f"warning: {event.text}")
-            elif event.kind == "info":
-                if self._verbose:
-                    self._write(event.text)
-            elif event.kind == "end":
-                self._end(event.stage)
-            elif event.kind != "note":
-                self._draw(event)
+            if self._later is not None:
+                self._later.append(event)
+            else:
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        if event.kind == "warning":
+            self._write(f"warning: {event.text}")
+        elif event.kind == "info":
+            if self._verbose:
+                self._write(event.text)
+        elif event.kind == "end":
+            self._end(event.stage)
+        elif event.kind != "note":
+            self._draw(event)
 
     def _draw(self, event: Event) -> None:
         count = self._counts.setdefault(event.stage, _Count(started=time.monotonic()))
@@ -181,11 +188,18 @@ class _Bars:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Take the bars off the screen, and let whoever would draw one wait."""
+        """Take the bars off the screen, and leave it alone meanwhile; what happens then is told afterwards."""
         with self._lock:
             for bar in self._bars.values():
                 bar.clear()
+            self._later = []
+        try:
             yield
+        finally:
+            with self._lock:
+                later, self._later = self._later, None
+                for event in later:
+                    self._tell(event)
 
     def close(self) -> None:
         """Take all bars off the screen; also after an error."""

@@ -120,7 +120,9 @@ def push(
             else:
                 path = receipt or _receipt_path(paths, source.manifest.identity)
                 _check_place(path)
-                approve: Callable[[PushPlan[SourceFile]], None] = partial(_ask, publisher.url) if asking else _agree
+                approve: Callable[[PushPlan[SourceFile]], None] = (
+                    partial(_ask, report, publisher.url) if asking else _agree
+                )
                 result = push_source(
                     source,
                     publisher,
@@ -203,9 +205,11 @@ def _agree(_: PushPlan[SourceFile]) -> None:
     """Nobody is there to be asked, or asked not to be."""
 
 
-def _ask(url: str, plan: PushPlan[SourceFile]) -> None:
-    click.echo("\n".join(_plan_lines(plan, url)), err=True)
-    if not click.confirm("Upload?", default=True, err=True):
+def _ask(report: Reporter, url: str, plan: PushPlan[SourceFile]) -> None:
+    with undisturbed(report):  # the bundle may still be being read
+        click.echo("\n".join(_plan_lines(plan, url)), err=True)
+        agreed = click.confirm("Upload?", default=True, err=True)
+    if not agreed:
         click.echo("Nothing was uploaded.", err=True)
         raise click.exceptions.Exit(0)
 
