@@ -165,3 +165,18 @@ def test_nothing_is_drawn_over_the_question(
     _ask(bars, "https://nexus.example/repository/pypi-hosted/", plan)
     assert seen == ""
     assert f"{Stage.READ.value}: 100 B of 100 B" in capsys.readouterr().err
+
+
+def test_what_is_said_after_a_bar_begins_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two stages at once: where the upper bar goes first, tqdm leaves the cursor far to the right."""
+    bars = _Bars(verbose=False)
+    bars(Event("begin", Stage.READ, bytes=100))
+    bars(Event("begin", Stage.LOOK, items=5))
+    bars(Event("advance", Stage.READ, bytes=100))
+    bars(Event("advance", Stage.LOOK, items=5))
+    bars(Event("end", Stage.READ))
+    capsys.readouterr()
+    bars(Event("end", Stage.LOOK))
+    said, line, _ = capsys.readouterr().err.partition(f"{Stage.LOOK.value}: 5 of 5")
+    assert line
+    assert said[-1] in "\r\n"

@@ -177,6 +177,7 @@ class _Bars:
         count = self._counts.pop(stage, None)
         if bar is not None:
             bar.close()
+            sys.stderr.write("\r")  # tqdm leaves the cursor behind the end of one that others were above
         if count is not None and (count.items or count.bytes):
             self._write(f"{stage.value}: {count}, {time.monotonic() - count.started:.1f} s")
 
