@@ -475,6 +475,79 @@ def test_an_inbox_that_is_not_mounted(world: World) -> None:
     assert "is not there" in outcome.message
 
 
+@pytest.mark.parametrize("side", ["connected", "isolated"])
+def test_an_outbox_that_is_not_mounted_is_not_made(world: World, side: str) -> None:
+    world.run("connected")
+    world.carry()
+    shutil.rmtree(world.path(side, "out"))
+    outcome = world.run(side)
+    assert outcome.exit_code == 8
+    assert f"{world.path(side, 'out')} is not there" in outcome.message
+    assert not world.path(side, "out").exists()
+    assert (world.path("isolated", "in") / "plant-000001.tar.zst").exists()
+    assert world.repository(["alpha"]) == {}
+
+
+def test_nothing_is_pushed_that_can_not_be_put_away(world: World) -> None:
+    """Each round would push it once more, and leave one more receipt."""
+    world.run("connected")
+    world.carry()
+    (world.path("isolated", "in") / "done").touch()
+    outcome = world.run("isolated")
+    assert outcome.exit_code == 8
+    assert "done can't be written to" in outcome.message
+    assert list(world.path("isolated", "out").iterdir()) == []
+    assert world.repository(["alpha"]) == {}
+
+
+def test_a_round_that_fails_leaves_no_bundle_that_nobody_knows(world: World) -> None:
+    home = folder_of(world.config("connected"), "plant")
+    home.mkdir(parents=True)
+    (home / "manifests").touch()  # where the state can't be kept
+    for _ in range(2):
+        assert world.run("connected").exit_code == 8
+    assert list(world.path("connected", "out").iterdir()) == []
+    (home / "manifests").unlink()
+    assert world.run("connected").bundle == "plant-000001"
+
+
+def test_what_could_not_be_dropped_does_not_write_the_bundle_again(tmp_path: Path) -> None:
+    world = World(tmp_path, connected="keep = 1")
+    world.index.release("alpha", "1.0")
+    world.want("alpha\n")
+    world.run("connected")
+    world.bundle(1).unlink()
+    world.bundle(1).mkdir()
+    world.index.release("alpha", "2.0")
+    assert world.run("connected").exit_code == 8
+    assert world.run("connected").message != ""
+    assert sorted(path.name for path in world.path("connected", "out").glob("*.tar.zst")) == [
+        "plant-000001.tar.zst",
+        "plant-000002.tar.zst",
+    ]
+
+
+def test_what_killed_rounds_left_grows_old_too(tmp_path: Path) -> None:
+    world = World(tmp_path, connected="keep = 2")
+    world.index.release("alpha", "1.0")
+    world.want("alpha\n")
+    world.run("connected")
+    (folder_of(world.config("connected"), "plant") / "state.json").unlink()  # killed between the bundle and the state
+    for number in (2, 3):
+        assert world.run("connected", full=True).bundle == f"plant-{number:06}"
+    assert sorted(path.name for path in world.path("connected", "out").iterdir()) == [
+        f"plant-00000{number}.{ending}" for number in (2, 3) for ending in ("tar.zst", "txt")
+    ]
+
+
+def test_a_damaged_status_is_written_anew(world: World) -> None:
+    world.run("connected")
+    folder = folder_of(world.config("connected"), "plant")
+    (folder / "status.json").write_text("{")
+    assert world.run("connected").exit_code == 0
+    assert (read_status(folder) or {})["message"] == "nothing new"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="names what is too long as what is not there")
 @pytest.mark.parametrize("side", ["connected", "isolated"])
 def test_an_inbox_that_can_not_be_looked_into_is_in_the_status(world: World, side: str) -> None:

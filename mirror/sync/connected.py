@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from mirror.bundle import BundleReader, Manifest, Since
 from mirror.config import Config, SyncSettings
-from mirror.errors import BundleError, ConfigError, ResolutionError, StorageError, UsageError
+from mirror.errors import AirgapError, ConfigError, ResolutionError, StorageError, UsageError
 from mirror.lockfiles import Inputs, read
 from mirror.models import Reporter, Selection, Target
 from mirror.ops.building import Building
@@ -20,7 +21,7 @@ from mirror.ops.pack import pack
 from mirror.resolver.times import cutoff
 from mirror.store import Store
 from mirror.sync.decision import Decision, closure_of
-from mirror.sync.files import BUNDLE, drop, write_whole
+from mirror.sync.files import BUNDLE, drop, existing, numbered, write_whole
 from mirror.sync.outcome import Outcome, Say, next_number
 from mirror.sync.post import Post, receipts_in
 from mirror.sync.slip import changes_since, slip, summary
@@ -47,6 +48,7 @@ def run_connected(
     dry_run: bool = False,
 ) -> Outcome:
     """One round; *folder* holds the state and is locked by the caller. Errors of packing are raised."""
+    existing(settings.outbox, "outbox")
     state = load_state(folder, ConnectedState)
     outcome = Outcome(settings.name, settings.side, dry_run=dry_run)
     post = Post(settings, folder, state, say, config.receipts.trusted_keys)
@@ -97,16 +99,24 @@ def run_connected(
         changes = summary(changes_since(last_manifest(folder, state), manifest))
         say("info", "\n".join(changes))
     if written is not None and decision.since is not None:
-        _verify(path)
-        write_whole(settings.outbox / f"{name}.txt", slip(f"{name}: {kind}; {decision.why}.", changes, written))
-        write_whole(manifest_path(folder, number), manifest.spelled())
-        state.number = number
-        state.closure = closure_of(manifest)
-        state.quiet = 0
-        state.asked = False
-        is_full = not manifest.expected
-        state.last_full = number if is_full else state.last_full
-        state.rounds.append(Round(number, name, manifest.identity, is_full, sorted(manifest.since)))
+        text, record = settings.outbox / f"{name}.txt", manifest_path(folder, number)
+        try:
+            _verify(path)
+            write_whole(text, slip(f"{name}: {kind}; {decision.why}.", changes, written))
+            write_whole(record, manifest.spelled())
+            state.number = number
+            state.closure = closure_of(manifest)
+            state.quiet = 0
+            state.asked = False
+            is_full = not manifest.expected
+            state.last_full = number if is_full else state.last_full
+            state.rounds.append(Round(number, name, manifest.identity, is_full, sorted(manifest.since)))
+            save_state(folder, state)  # before anything else can go wrong: what is not in it is written once more
+        except AirgapError:
+            # No state names it: as long as the cause lasts, each round would leave one more.
+            with suppress(StorageError):
+                drop([path, text, record])
+            raise
         outcome.bundle = name
     if not dry_run:
         _retain(settings, folder, state)
@@ -117,12 +127,8 @@ def run_connected(
 
 def _verify(path: Path) -> None:
     """Read the new bundle once more; one that is not what was written must not be carried anywhere."""
-    try:
-        with BundleReader(path) as reader:
-            reader.verify()
-    except BundleError:
-        drop([path])
-        raise
+    with BundleReader(path) as reader:
+        reader.verify()
 
 
 def _inputs(settings: SyncSettings, targets: tuple[Target, ...]) -> Inputs:
@@ -174,6 +180,12 @@ def _retain(settings: SyncSettings, folder: Path, state: ConnectedState) -> None
         drop([settings.outbox / f"{each.name}{BUNDLE}", settings.outbox / f"{each.name}.txt"])
         drop([manifest_path(folder, each.number)])
     state.rounds = [each for each in state.rounds if each.identity in kept]
+    if len(state.rounds) >= settings.keep:  # what a killed round left, which no state names, grows old as well
+        known, oldest = {each.name for each in state.rounds}, state.rounds[-settings.keep].number
+        for number, path in numbered(settings.outbox, settings.name, BUNDLE):
+            name = path.name.removesuffix(BUNDLE)
+            if number < oldest and name not in known:
+                drop([path, settings.outbox / f"{name}.txt"])
     if settings.inbox is not None:
         old = receipts_in(settings.inbox / "done", settings.name) if (settings.inbox / "done").is_dir() else []
         drop(path for _, path in old[: -settings.keep * max(1, len(settings.sites))])

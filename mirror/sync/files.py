@@ -37,6 +37,26 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def existing(folder: Path | None, what: str) -> Path:
+    """Return *folder*, the job's *what*; a StorageError where it is not there: a medium is not mounted, most likely.
+
+    Making it would put what is to be carried onto this machine's disk, below where the medium is going to be mounted.
+    """
+    if folder is not None:
+        with explained(folder):
+            if folder.is_dir():
+                return folder
+    raise StorageError(f"The {what} {folder} is not there.", hint="Is the medium mounted?")
+
+
+def check_writable(folder: Path, why: str) -> None:
+    """Raise a StorageError, which says *why* that matters, where no file can be made in *folder*; it may be made."""
+    try:
+        durable.check_writable(folder)
+    except OSError as error:
+        raise StorageError(f"{folder} can't be written to: {error.strerror or error}.", hint=why) from error
+
+
 def write_whole(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Give *path* the content *data*, all of it or none, and durably."""
     with explained(path):

@@ -15,7 +15,16 @@ from mirror.ops.push import PushOptions, push_verified, unmet_needs
 from mirror.push.publisher import Publisher
 from mirror.push.receipt import Sign
 from mirror.push.run import UnmetNeedsError
-from mirror.sync.files import BUNDLE, drop, move, numbered, reason_beside, write_whole
+from mirror.sync.files import (
+    BUNDLE,
+    check_writable,
+    drop,
+    existing,
+    move,
+    numbered,
+    reason_beside,
+    write_whole,
+)
 from mirror.sync.outcome import Outcome, Say, next_number
 from mirror.sync.receipts import ENDING, sealed
 from mirror.sync.state import IsolatedState, has_settled, load_state, save_state
@@ -37,15 +46,17 @@ def run_isolated(
 
     What is wrong with one bundle does not stop the others; a repository that can't be reached does, and is raised.
     """
-    inbox = settings.inbox
-    if inbox is None or not inbox.is_dir():
-        raise StorageError(f"The inbox {inbox} is not there.", hint="Is the medium mounted?")
+    inbox = existing(settings.inbox, "inbox")
     found = numbered(inbox, settings.name, BUNDLE)
     work = _Work(settings, inbox, folder, load_state(folder, IsolatedState), report, say, sign)
     if dry_run:
         for _, path in found:
             work.look(path)
     elif found:
+        # Before anything is uploaded: a receipt would be written again with every round that can't put a bundle away.
+        why = "What was pushed is put away there. From a disc that can only be read, copy bundles into a folder first."
+        check_writable(inbox / "done", why)
+        check_writable(existing(settings.outbox, "outbox"), "Receipts leave there.")
         with open_publisher(settings.repo) as publisher:
             work.push_all(found, publisher)
     if not dry_run:
@@ -97,7 +108,7 @@ class _Work:
             with BundleReader(path) as reader:
                 reader.verify(report=self.report)
                 manifest = reader.manifest
-        except IntegrityError as error:
+        except (IntegrityError, StorageError) as error:
             self.unfinished.append(path.name)
             self.say("warning", f"{path.name} can't be used: {error}")
         else:
@@ -109,7 +120,21 @@ class _Work:
             )
 
     def _push(self, number: int, path: Path, publisher: Publisher) -> bool:
-        """Whether the bundle is done with: pushed, or in quarantine."""
+        """Whether the bundle is done with for this round; one that can't be read, say, does not stop the others."""
+        try:
+            return self._take(number, path, publisher)
+        except StorageError as error:
+            self._left(path, error)
+            return True
+
+    def _left(self, path: Path, error: AirgapError) -> None:
+        """Leave the bundle where it is: the next round tries again."""
+        self.say("warning", f"{path.name}: {error}")
+        self.unfinished.append(path.name)
+        self.failure = self.failure or error
+
+    def _take(self, number: int, path: Path, publisher: Publisher) -> bool:
+        """Whether the bundle is done with: pushed, in quarantine, or not to be tried again in this round."""
         draft = self.folder / "draft.receipt.json"
         drop([draft])
         options = PushOptions(skip_conflicts=self.settings.on_conflict == "skip", receipt=draft)
@@ -137,10 +162,8 @@ class _Work:
             else:
                 save_state(self.folder, self.state)
                 self._quarantine(path, f"{error} {error.hint}")
-        except PushError as error:  # not to be tried again in this round
-            self.say("warning", f"{path.name}: {error}")
-            self.unfinished.append(path.name)
-            self.failure = self.failure or error
+        except PushError as error:
+            self._left(path, error)
         else:
             self._send(draft)
             self._done(number, path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from mirror.config import SyncSettings
-from mirror.errors import AirgapError
+from mirror.errors import AirgapError, StorageError
 from mirror.sync.files import REASON, numbered
 from mirror.sync.state import read_json, write_json
 
@@ -48,7 +49,9 @@ class Outcome:
 def write_status(folder: Path, outcome: Outcome, inbox: Path | None) -> None:
     """Write what monitoring reads; ``last-success`` stays where this round was none."""
     path = folder / "status.json"
-    before = read_json(path) or {}
+    before: dict[str, Any] = {}
+    with suppress(StorageError):  # one that can't be read is written anew
+        before = read_json(path) or {}
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     document: dict[str, Any] = {**asdict(outcome), "last-run": now}
     document["last-success"] = before.get("last-success") if outcome.exit_code else now

@@ -9,7 +9,7 @@ from pathlib import Path
 from mirror.config import SyncSettings
 from mirror.errors import BundleError, StorageError
 from mirror.push.receipt import State
-from mirror.sync.files import move
+from mirror.sync.files import existing, move
 from mirror.sync.outcome import Say
 from mirror.sync.receipts import ENDING, SealedReceipt, load_sites, new_site, read_sealed
 from mirror.sync.state import ConnectedState, has_settled, save_state
@@ -45,6 +45,10 @@ class Post:
                 self._check(sealed)
             except BundleError as error:
                 self._refuse(path, inbox, str(error), dry_run=dry_run)
+                continue
+            except StorageError as error:  # whoever copied it kept others from reading it; no reason to send nothing
+                self.unfinished.append(path.name)
+                self._say("warning", f"{path.name} is left alone: {error}")
                 continue
             site = self.sites.setdefault(sealed.site, new_site(self._folder, sealed.site))
             site.learn(sealed)
@@ -84,8 +88,10 @@ class Post:
 
 def receipts_in(inbox: Path, name: str) -> list[tuple[int, Path]]:
     """Receipts for this job, whatever site they are of, oldest number first."""
-    if not inbox.is_dir():
-        raise StorageError(f"The inbox {inbox} is not there.", hint="Is the medium mounted?")
     ours = re.compile(rf"{re.escape(name)}-[A-Za-z0-9_-]+-(\d{{6,}}){re.escape(ENDING)}\Z")
-    found = [(int(match[1]), path) for path in inbox.iterdir() if (match := ours.match(path.name)) and path.is_file()]
+    found = [
+        (int(match[1]), path)
+        for path in existing(inbox, "inbox").iterdir()
+        if (match := ours.match(path.name)) and path.is_file()
+    ]
     return sorted(found)
