@@ -361,6 +361,40 @@ def test_receipts_count_in_the_order_in_which_they_were_written(world: World, tm
             assert len(list(site.said())) == 2
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "next_one"),
+    [
+        (("2035-01-01", 5), ("2026-01-02", 6), ("2026-01-03", 7)),  # the clock was fast
+        (("2026-01-01", 5), ("2000-01-01", 6), ("2000-01-02", 7)),  # it has no battery
+        (("2026-01-01", 57), ("2026-01-02", 1), ("2026-01-03", 2)),  # the state was lost, and with it the number
+    ],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_clock_or_a_number_that_went_back_hides_nothing(
+    world: World,
+    tmp_path: Path,
+    first: tuple[str, int],
+    second: tuple[str, int],
+    next_one: tuple[str, int],
+    there: bool,
+) -> None:
+    """What a site says after that counts no later than with its next receipt; until then nothing is left out."""
+    world.run("connected")
+    world.carry()
+    world.run("isolated")
+    document = json.loads(read_sealed(next(world.path("isolated", "out").iterdir())).receipt.to_json())
+    site = new_site(tmp_path / "state", "main")
+    confirmed = []
+    for (day, serial), state in ((first, not there), (second, there), (next_one, there)):
+        document["finished"] = f"{day}T00:00:00Z"
+        for file in document["files"]:
+            file["state"] = "present" if state else "failed"
+        site.learn(SealedReceipt("plant", "main", serial, Receipt.from_json(json.dumps(document))))
+        site.save()
+        confirmed.append(len(common({"main": site}, (), world.manifest(1).files, {}).carriers))
+    assert confirmed == [0 if there else 2, 0, 2 if there else 0]
+
+
 def test_what_a_receipt_asks_for_is_not_forgotten_by_a_round_that_fails(world: World) -> None:
     world.run("connected")
     world.carry()

@@ -116,6 +116,9 @@ def read_sealed(path: Path, trusted: Mapping[str, Path] = {}) -> SealedReceipt:
 class Said:
     """What a site said last of one file, and when: of receipts, the one that was written later counts.
 
+    Later is what was ``finished`` later and has a higher ``serial``. Where these disagree, since the site's clock was
+    set or its state lost, nobody knows: the file is there only if both say so. Carrying it once more does no harm.
+
     ``bundle`` is the identity of the bundle that brought it, ``there`` whether the repository has it.
     """
 
@@ -220,7 +223,10 @@ def _last(said: Iterable[Said]) -> Said:
     """The one that counts; a file that was there already keeps the bundle that brought it."""
     known, *later = said
     for each in later:
-        if (known.finished, known.serial) <= (each.finished, each.serial):
-            bundle = known.bundle if known.there and each.there else each.bundle
-            known = replace(each, bundle=bundle)
+        both = known.there and each.there
+        if known.finished <= each.finished and known.serial <= each.serial:
+            known = replace(each, bundle=known.bundle if both else each.bundle)
+        elif known.finished < each.finished or known.serial < each.serial:
+            finished, serial = min(known.finished, each.finished), min(known.serial, each.serial)
+            known = replace(known, finished=finished, serial=serial, there=both)  # what comes next is later than either
     return known
