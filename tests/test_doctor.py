@@ -417,6 +417,13 @@ class TestUpload:
         assert cause in found["text"]
         assert remedy in found["remedy"]
 
+    def test_a_url_without_a_path_lacks_no_slash(self) -> None:
+        """pypiserver's, which answers an upload without a file with 400, and takes one with a file."""
+        with index() as server:
+            server.handle("/", self.answering(400))
+            found = only(examine("--repo", server.url, "--index-url", f"{server.url}/simple/"), "upload", "fine")
+        assert "takes uploads by anybody" in found["text"]
+
     @pytest.mark.parametrize(
         ("status", "said", "remedy"),
         [

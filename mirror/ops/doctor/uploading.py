@@ -124,7 +124,7 @@ def _upload_remedy(shown: str) -> str:
 
 
 def _lacks_slash(url: str) -> bool:
-    path = urlsplit(url).path
+    path = urlsplit(url).path or "/"  # which is what is asked for where a URL has none
     return not path.endswith("/") and not ROOTLESS.search(path)
 
 
