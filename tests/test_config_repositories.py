@@ -9,6 +9,7 @@ from twine.utils import get_config
 
 from mirror.config import Config, Repository, load, repository_from_url
 from mirror.errors import ConfigError
+from mirror.ops.push import find_repository
 
 
 def read(tmp_path: Path, pypirc: str | None = None, toml: str | None = None, **environ: str) -> Config:
@@ -98,6 +99,14 @@ def test_a_wrong_url(tmp_path: Path, url: str) -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(ConfigError):
         repository_from_url(url)
+
+
+def test_a_server_without_a_section_is_named_by_its_file(tmp_path: Path) -> None:
+    config = read(tmp_path, "[distutils]\nindex-servers = pypi plant\n")
+    sources = {name: repository.source for name, repository in config.repositories.items()}
+    assert sources == {"pypi": "default", "plant": "~/.pypirc [distutils]"}
+    with pytest.raises(ConfigError, match=r"^~/\.pypirc \[distutils\] names the repository plant, but not its URL"):
+        find_repository("plant", config)
 
 
 TOML = """

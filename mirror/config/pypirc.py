@@ -61,7 +61,10 @@ def _read_server(parser: configparser.RawConfigParser, server: str, file: str, h
         for key in ("username", "password")
     }
     url = value("repository", DEFAULT_URLS.get(server))
-    source = f"{file} [{server}]" if parser.has_section(server) else "default"
+    if parser.has_section(server):
+        source = f"{file} [{server}]"
+    else:
+        source = "default" if server in DEFAULT_URLS else f"{file} [distutils]"
     plain = repository_from_url(url, name=server, source=source) if url else Repository(server, None)
     return Repository(
         server,
