@@ -53,6 +53,34 @@ def push(*words: str | Path, into: Path | FakeRepository) -> Result:
     return run("push", "--repo", into.as_uri() if isinstance(into, Path) else into.url, *words)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_log_on_a_full_disk_is_no_reason_to_stop(bundle: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "mirror", "push", str(bundle), "--repo", folder.as_uri()]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, stderr=full, check=False)
+    assert done.returncode == 0
+    receipt = Receipt.from_json(bundle.with_name(f"{bundle.name}.receipt.json").read_bytes())
+    assert receipt.complete
+
+
+@pytest.mark.parametrize("command", ["push", "verify", "doctor"])
+def test_a_file_that_is_passed_over_is_named(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Whoever runs it from cron may not read it: without a word, its repositories would just not be known."""
+    (tmp_path / ".pypirc").symlink_to(".pypirc")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    words = {
+        "push": ["push", str(bundle), "--repo", "plant"],
+        "verify": ["verify", str(bundle), "--against-repo", "plant"],
+        "doctor": ["doctor", "--repo", "plant"],
+    }
+    result = run(*words[command])
+    assert "warning: ~/.pypirc is ignored, it can't be read: " in result.output
+    assert "no repository called plant" in str(error(result))
+
+
 def error(result: Result) -> AirgapError:
     assert isinstance(result.exception, AirgapError), result.output
     return result.exception

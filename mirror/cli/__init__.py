@@ -7,11 +7,15 @@ import importlib
 import io
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from mirror import __version__
 from mirror.errors import AirgapError, StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _COMMANDS = {
     "cache": "Look after the folder of downloaded files.",
@@ -63,6 +67,18 @@ def airgap() -> None:
     """
 
 
+class _Log(io.FileIO):
+    """Standard error in a file, a pipe or a journal: where its disk is full, the work goes on without being told of."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:  # somebody read it, and has gone
+            raise
+        except OSError:
+            return memoryview(data).nbytes
+
+
 def main() -> None:
     """Run the command line and exit with a documented code; see :mod:`mirror.errors`."""
     # Modules and plans stay to the end: looking through them for garbage every 700 objects takes a twentieth of a run.
@@ -70,6 +86,9 @@ def main() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # whoever started this closed it
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - to the end
+    if isinstance(sys.stderr, io.TextIOWrapper) and not sys.stderr.isatty():
+        log = io.BufferedWriter(_Log(sys.stderr.fileno(), "wb", closefd=False))
+        sys.stderr = io.TextIOWrapper(log, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
     if isinstance(sys.stdout, io.TextIOWrapper):  # into a file or pipe, Windows writes what its code page has
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -27,12 +27,10 @@ def config(config_file: Path | None, as_json: bool, overrides: Overrides) -> Non
     Read are pip's configuration, .pypirc, airgap.toml and the environment; options given here count as they would
     for another command.
     """
-    from mirror.config import load
+    from mirror.cli.settings import configured
     from mirror.config.show import rows
 
-    found = load(overrides=overrides, config_file=config_file)
-    for warning in found.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    found = configured(overrides, config_file=config_file)
     if as_json:
         document = {
             "settings": {row.key: {"value": row.value, "source": row.source} for row in rows(found)},

@@ -45,11 +45,11 @@ def doctor(
 
     Nothing is changed and no file uploaded. Exit code 0: it will work; 4: there are problems.
     """
-    from mirror.config import load
+    from mirror.cli.settings import configured
     from mirror.ops.doctor import Level, examine
     from mirror.ops.push import find_repository
 
-    config = load(overrides=overrides, config_file=config_file)
+    config = configured(overrides, config_file=config_file)
     found = find_repository(repository, config) if repository is not None else None
     if repository is not None and found is None:
         if repository in embedded_names(config):

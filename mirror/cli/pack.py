@@ -97,13 +97,13 @@ def pack(
     poetry.lock, pdm.lock. Without --target, --python-version or --platform, the target is the Python
     that runs airgap.
     """
-    from mirror.config import load
+    from mirror.cli.settings import configured
     from mirror.lockfiles import read
 
     if not requirements and not include:
         raise click.UsageError("Name requirements files, or own packages with --include.")
     inputs = read(requirements, constraints=constraints, environ=os.environ, extras=extras, groups=groups)
-    config = load(overrides=overrides)
+    config = configured(overrides)
     chosen = machines.targets(config)
     inputs.check(chosen)
     with progress(quiet=quiet, verbose=verbose) as report:

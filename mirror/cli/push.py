@@ -105,11 +105,11 @@ def push(
         opened(paths, report, stdin=sys.stdin.buffer) as source,
     ):
         # Only now: the bundle is being hashed while these are loaded.
-        from mirror.config import load
+        from mirror.cli.settings import configured
         from mirror.ops.push import PushOptions, plan_push, push_source
         from mirror.signing import signer
 
-        config = load(overrides=overrides, config_file=config_file)
+        config = configured(overrides, config_file=config_file, report=report)
         sign = signer(config.receipts.sign_key)
         # As for cron, nobody is asked with --yes; a bundle from a pipe leaves nobody to be asked.
         asking = sys.stdin.isatty() and sys.stderr.isatty() and not yes

@@ -31,13 +31,13 @@ def serve(
     http://HOST:PORT/repository/pypi-hosted/. The data is in the folder that AIRGAP_HOME names; [serve] in airgap.toml
     says the rest, and options beat it. Without users everybody may read, and on a loopback address also write.
     """
-    from mirror.config import load
+    from mirror.cli.settings import configured
     from mirror.errors import UsageError
     from mirror.ops.remotes import remote_client
     from mirror.serve import serve as run
     from mirror.urls import with_slash, without_credentials
 
-    config = load()
+    config = configured()
     home = config.home.value
     given = {"host": host, "port": port, "tls_cert": tls_cert, "tls_key": tls_key, "workers": workers}
     settings = dataclasses.replace(

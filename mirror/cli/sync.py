@@ -51,11 +51,11 @@ def sync(
     into quarantine, 6 something waits for another bundle or is not pushed, 7 conflict, 8 storage or another run. With
     several jobs it is that of the first that failed.
     """
-    from mirror.config import load
+    from mirror.cli.settings import configured
 
     if max_age is not None and not status:
         raise click.UsageError("--max-age needs --status.")
-    config = load()
+    config = configured()
     jobs = _jobs(config, names)
     if status:
         context.exit(_show(config, jobs, max_age, as_json=as_json))

@@ -90,10 +90,10 @@ def verify(
         proved: Receipt | None = None
         if against_repo is not None:
             from mirror.cli.push import open_publisher
-            from mirror.config import load
+            from mirror.cli.settings import configured
             from mirror.push.run import prove
 
-            with open_publisher(against_repo, load(), report=report) as publisher:
+            with open_publisher(against_repo, configured(report=report), report=report) as publisher:
                 proved = prove(reader, publisher, verify_download=verify_download, report=report)
     size = sum(file.size for file in manifest.carried)
     if as_json:
