@@ -169,6 +169,27 @@ def test_wheels_sdists_and_folders_of_them(server: FakeRepository, tmp_path: Pat
     assert "4 already there" in push(dist, tmp_path / "lone-1.0-py3-none-any.whl", into=server).output
 
 
+def test_the_same_file_twice_is_one(folder: Path, tmp_path: Path) -> None:
+    """dist/ and dist/*, or folders for two targets, both with the wheel that fits both."""
+    first = TOP.save(tmp_path / "linux")
+    TOP.save(tmp_path / "windows")
+    UNDER.save(tmp_path / "windows")
+    result = push(first.parent, first, tmp_path / "windows", into=folder)
+    assert result.exit_code == 0, result.output
+    assert stored(folder) == {TOP.filename, UNDER.filename}
+    make_wheel("top", requires=["other"]).save(tmp_path / "windows")
+    told = str(error(push(first.parent, tmp_path / "windows", into=folder)))
+    assert told == f"{first} and {tmp_path / 'windows' / TOP.filename} are two files of one name."
+
+
+def test_an_old_sdist_is_listed_under_the_project_that_it_names(folder: Path, tmp_path: Path) -> None:
+    """Its file's name could be that of version 1 of post-1.0 as well: pip looks under post."""
+    built = make_sdist("post", "1.0-1")
+    (tmp_path / "post-1.0-1.tar.gz").write_bytes(built.data)
+    assert push(tmp_path / "post-1.0-1.tar.gz", into=folder).exit_code == 0
+    assert [path.name for path in (folder / "simple").iterdir() if path.is_dir()] == ["post"]
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "broken-1.0-py3-none-any.whl", "nothing-1.0-py3-none-any.whl"])
 def test_other_files_are_refused(folder: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"neither zip nor tar")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import re
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mirror.errors import HashMismatchError, MetadataError, StorageError, UsageError
-from mirror.filenames import SDIST_ENDINGS, split_filename
+from mirror.filenames import SDIST_ENDINGS, normalised, split_filename
 from mirror.models import Reporter, silent
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from mirror.bundle import BundleReader
     from mirror.bundle.manifest import Manifest
     from mirror.push.publisher import Source
@@ -111,25 +114,37 @@ def _piped(stream: BinaryIO) -> Iterator[Path]:
 def distribution_files(paths: Sequence[Path]) -> list[Path]:
     """Every wheel and sdist among *paths* and in the folders among them, sorted by name.
 
-    Signatures (``.asc``) and metadata beside them are passed over, as twine does; anything else is a UsageError, and so
-    are two files of one name, and none at all.
+    Signatures (``.asc``) and metadata beside them are passed over, as twine does, and so is the same file once more;
+    anything else is a UsageError, and so are two files of one name with different bytes, and none at all.
     """
     found: dict[str, Path] = {}
     for path in paths:
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
         for file in inside:
             if file.name.endswith(_DISTRIBUTIONS):
-                if file.name in found:
-                    raise UsageError(f"{found[file.name]} and {file} have the same name.")
-                found[file.name] = file
+                if _other(found.setdefault(file.name, file), file):
+                    raise UsageError(
+                        f"{found[file.name]} and {file} are two files of one name.",
+                        hint="A repository can hold one of them. Name only that.",
+                    )
             elif file is path and not file.name.endswith((".asc", ".metadata", ".attestation")):
                 raise UsageError(
-                    f"{file} is neither a bundle nor a wheel nor an sdist.",
+                    f"{file} is neither a wheel nor an sdist.",
                     hint="A bundle goes alone; files of other kinds can't be uploaded.",
                 )
     if not found:
         raise UsageError(f"No wheel and no sdist in {', '.join(map(str, paths))}.")
     return [found[name] for name in sorted(found)]
+
+
+def _other(one: Path, two: Path) -> bool:
+    """Whether the files differ."""
+    if one == two:
+        return False
+    try:
+        return not filecmp.cmp(one, two, shallow=False)
+    except OSError as error:
+        raise UsageError(f"{error.filename} can't be read: {error.strerror}.") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,20 +213,22 @@ def _described(path: Path) -> DistributionFile:
     if parts is None:
         raise UsageError(f"{path} does not have the name of a wheel or an sdist.")
     try:
-        requires = _requires(read_metadata(path))
+        raw = read_metadata(path)
     except MetadataError as error:
         raise UsageError(f"{path} can't be uploaded: {error}", hint=error.hint) from error
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from error
+    # An old sdist's name does not say where the version begins: foo-1.0-1.tar.gz.
+    parts = split_filename(path.name, next(iter(_names("Name", raw)), None)) or parts
+    requires = tuple(sorted(set(_names("Requires-Dist", raw))))
     return DistributionFile(path.name, parts.project, parts.version, path.stat().st_size, _sha256(path), requires)
 
 
-def _requires(raw: bytes) -> tuple[str, ...]:
-    from packaging.utils import canonicalize_name
-
+def _names(field: str, raw: bytes) -> list[NormalizedName]:
+    """The names of projects that the values of *field* in core metadata begin with, normalised."""
     head = raw.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("utf-8", "replace")
-    names = re.findall(r"^Requires-Dist:\s*([A-Za-z0-9][A-Za-z0-9._-]*)", head, re.MULTILINE | re.IGNORECASE)
-    return tuple(sorted({canonicalize_name(name) for name in names}))
+    names = re.findall(rf"^{field}:\s*([A-Za-z0-9][A-Za-z0-9._-]*)", head, re.MULTILINE | re.IGNORECASE)
+    return [normalised(name) for name in names]
 
 
 def _sha256(path: Path) -> str:
