@@ -147,6 +147,18 @@ def test_a_receipt_confirms_only_what_is_there(tmp_path: Path, full: Written) ->
         pass
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("full.tar.zst.receipt.json", "full"), ("receipt.json", ""), ("plant-main-000004.receipt.json", "")],
+)
+def test_a_receipt_names_its_bundle_only_where_it_lies_beside_it(
+    tmp_path: Path, full: Written, name: str, told: str
+) -> None:
+    """Nobody could push 'receipt' first, nor has a bundle of sync the name of its receipt."""
+    bring(full.path, tmp_path / "home", tmp_path / name)
+    assert read_since(tmp_path / name).names == {full.identity: told}
+
+
 def test_the_file_of_another_digest_is_carried(tmp_path: Path, store: Store, full: Written) -> None:
     other = make_wheel("beta", requires_python=">=3.8")
     assert other.filename == BETA.filename

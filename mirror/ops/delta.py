@@ -25,7 +25,7 @@ def read_since(path: Path) -> Since:
     A receipt confirms what was seen in the repository; a bundle or manifest says what was sent, and is believed.
     """
     if _is_receipt(path):
-        return since_receipts([(_receipt(path), bundle_name(path))])
+        return since_receipts([(_receipt(path), _name_beside(path))])
     with open_rows(path) as rows:
         carriers = {(filename, sha256): carrier or "" for filename, sha256, carrier in rows.digests()}
     for file, carrier in carriers.items():
@@ -114,6 +114,12 @@ def bundle_name(path: Path) -> str:
     for ending in _ENDINGS:
         name = name.removesuffix(ending)
     return "".join(letter for letter in name if letter.isprintable())
+
+
+def _name_beside(path: Path) -> str:
+    """The name of the bundle that the receipt at *path* lies beside, as push names it; no other name tells one."""
+    beside = path.name.removesuffix(".receipt.json")
+    return bundle_name(path) if beside != path.name and beside.endswith(".zst") else ""
 
 
 def _is_receipt(path: Path) -> bool:
