@@ -34,6 +34,25 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "pypirc"
 
 
+def test_what_jobs_and_receipts_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def shown() -> dict[str, object]:
+        done = CliRunner().invoke(airgap, ["config", "--json"])
+        settings = json.loads(done.stdout)["settings"]
+        return {key: row["value"] for key, row in settings.items() if key.startswith(("receipts.", "syncs.plant."))}
+
+    assert shown() == {}
+    (tmp_path / "airgap.toml").write_text(
+        '[receipts]\ntrusted-keys = { main = "main.pub" }\n[sync.plant]\nside = "connected"\noutbox = "out"\n'
+        'requirements = ["r.txt"]\ntargets = ["this"]\nexclude-newer = "7d"\nextras = ["web"]\n'
+    )
+    found = shown()
+    assert found["receipts.trusted-keys"] == [f"main={tmp_path / 'main.pub'}"]
+    assert [found[f"syncs.plant.{key}"] for key in ("exclude-newer", "extras")] == ["7d", ["web"]]
+    assert "syncs.plant.packing" not in found
+
+
 def test_every_value_with_its_source_and_no_secret(configured: Path) -> None:
     done = CliRunner().invoke(airgap, ["config", "--config-file", str(configured), "--retries", "2", "--json"])
     assert done.exit_code == 0, done.output

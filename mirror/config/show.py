@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,15 @@ def _declared(prefix: str, entry: Any, source: str) -> Iterator[Row]:
         hidden.add("username")  # alone in a URL it is a token, as for pip
     for item in fields(entry):
         value = getattr(entry, item.name)
-        if item.name not in ("name", "source") and value != _default(item):
+        if is_dataclass(value):  # such keys stand in the same table
+            yield from _declared(prefix, value, source)
+        elif item.name not in ("name", "source") and value != _default(item):
             yield Row(f"{prefix}.{_spelled(item.name)}", HIDDEN if item.name in hidden else _plain(value), source)
 
 
 def _default(item: Field[Any]) -> object:
+    if item.default_factory is not MISSING:
+        return item.default_factory()
     return item.default if item.default is not MISSING else None
 
 
@@ -68,6 +72,8 @@ def _plain(value: object) -> object:
         return value
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, Mapping):
+        return [f"{key}={_plain(each)}" for key, each in value.items()]
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [_plain(item) for item in value]
     text = str(value)
