@@ -582,6 +582,34 @@ def test_a_damaged_status_is_written_anew(world: World) -> None:
     assert (read_status(folder) or {})["message"] == "nothing new"
 
 
+@pytest.mark.parametrize("name", ["plant-000001 (1).tar.zst", "PLANT-000001.TAR.ZST", "bundle.tar.zst"])
+def test_a_bundle_of_another_name_is_told(world: World, name: str) -> None:
+    """As copying twice or Windows leaves it; other jobs' bundles, and copies under way, are nobody's concern."""
+    world.run("connected")
+    inbox = world.path("isolated", "in")
+    shutil.copy(world.bundle(1), inbox / name)
+    (inbox / "other-000001.tar.zst").touch()
+    (inbox / ".plant-000001.tar.zst").touch()
+    (inbox / "plant-000001.tar.zst.part").touch()
+    outcome = world.run("isolated")
+    assert (outcome.exit_code, outcome.message, outcome.pending) == (0, "1 of another name", (name,))
+    assert world.said(f"{name} is left alone")
+    (inbox / name).rename(inbox / "plant-000001.tar.zst")
+    assert world.run("isolated").message == "pushed 1"
+
+
+def test_a_receipt_of_another_name_is_told(world: World) -> None:
+    world.run("connected")
+    world.carry()
+    world.run("isolated")
+    (receipt,) = world.bring_back()
+    renamed = receipt.rename(receipt.with_name("plant-main-000001.receipt (2).json"))
+    assert world.run("connected").pending == (renamed.name,)
+    assert world.said(f"{renamed.name} is left alone")
+    renamed.rename(receipt)
+    assert world.run("connected").pending == ()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="names what is too long as what is not there")
 @pytest.mark.parametrize("side", ["connected", "isolated"])
 def test_an_inbox_that_can_not_be_looked_into_is_in_the_status(world: World, side: str) -> None:

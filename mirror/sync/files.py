@@ -16,6 +16,7 @@ BUNDLE = ".tar.zst"
 #: What the name of a text ends with that says why the file beside it is there.
 REASON = ".reason.txt"
 _NUMBERED = re.compile(r"(\d{6,})\Z")
+_ANY_JOBS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*-\d{6,}\Z")
 
 
 @contextmanager
@@ -96,6 +97,19 @@ def numbered(folder: Path, name: str, ending: str) -> list[tuple[int, Path]]:
             if stem != path.name and match and stem[: match.start()] == f"{name}-" and path.is_file():
                 found.append((int(match[1]), path))
     return sorted(found)
+
+
+def misnamed(folder: Path, ending: str) -> list[str]:
+    """Names in *folder* that nearly have *ending*, and that no job takes: ``plant-000007 (1).tar.zst``, for one."""
+    _, first, last = ending.split(".", 2)
+    with explained(folder):
+        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    return [
+        name
+        for name in names
+        if not name.startswith(".") and f".{first}" in name.lower() and name.lower().endswith(f".{last}")
+        if not (name.endswith(ending) and _ANY_JOBS.match(name.removesuffix(ending)))
+    ]
 
 
 def drop(paths: Iterable[Path]) -> None:

@@ -20,6 +20,7 @@ from mirror.sync.files import (
     check_writable,
     drop,
     existing,
+    misnamed,
     move,
     numbered,
     reason_beside,
@@ -49,6 +50,7 @@ def run_isolated(
     inbox = existing(settings.inbox, "inbox")
     found = numbered(inbox, settings.name, BUNDLE)
     work = _Work(settings, inbox, folder, load_state(folder, IsolatedState), report, say, sign)
+    work.tell_misnamed()
     if dry_run:
         for _, path in found:
             work.look(path)
@@ -77,6 +79,7 @@ class _Work:
     unfinished: list[str] = field(default_factory=list)
     waiting: dict[str, tuple[str, ...]] = field(default_factory=dict)
     quarantined: list[str] = field(default_factory=list)
+    misnamed: list[str] = field(default_factory=list)
     in_part: int = 0
     failure: AirgapError | None = None
 
@@ -101,6 +104,13 @@ class _Work:
                     path, f"Not pushed: {newer} holds a newer set, and what this one builds on is missing."
                 )
         self._tell_gaps()
+
+    def tell_misnamed(self) -> None:
+        """Say what looks like a bundle and is none by its name: nobody would know why it stays where it is."""
+        self.misnamed = misnamed(self.inbox, BUNDLE)
+        for name in self.misnamed:
+            taken = f"{self.settings.name}-000001{BUNDLE}"
+            self.say("warning", f"{name} is left alone: sync takes bundles that are called like {taken}")
 
     def look(self, path: Path) -> None:
         """Verify one bundle and say what it is; nothing is sent."""
@@ -244,6 +254,7 @@ class _Work:
         parts += [f"{self.in_part} of them in part"] if self.in_part else []
         parts += [f"{len(self.waiting)} waiting for others"] if self.waiting else []
         parts += [f"{len(self.unfinished)} not complete"] if self.unfinished else []
+        parts += [f"{len(self.misnamed)} of another name"] if self.misnamed else []
         parts += [f"{len(self.quarantined)} into quarantine"] if self.quarantined else []
         code = self.failure.exit_code if self.failure else PushError.exit_code if self.waiting else 0
         return Outcome(
@@ -252,7 +263,7 @@ class _Work:
             message=", ".join(parts) or "nothing new",
             exit_code=code,
             pushed=tuple(self.pushed),
-            pending=(*self.waiting, *self.unfinished),
+            pending=(*self.waiting, *self.unfinished, *self.misnamed),
             asked=tuple(self._asked()),
             quarantined=tuple(self.quarantined),
             dry_run=dry_run,

@@ -9,7 +9,7 @@ from pathlib import Path
 from mirror.config import SyncSettings
 from mirror.errors import BundleError, StorageError
 from mirror.push.receipt import State
-from mirror.sync.files import existing, move
+from mirror.sync.files import existing, misnamed, move
 from mirror.sync.outcome import Say
 from mirror.sync.receipts import ENDING, SealedReceipt, load_sites, new_site, read_sealed
 from mirror.sync.state import ConnectedState, has_settled, save_state
@@ -37,7 +37,12 @@ class Post:
         inbox = self._settings.inbox
         if inbox is None:
             return
-        for _, path in receipts_in(inbox, self._settings.name):
+        found = receipts_in(inbox, self._settings.name)
+        for name in misnamed(inbox, ENDING):
+            self.unfinished.append(name)
+            taken = f"{self._settings.name}-main-000001{ENDING}"
+            self._say("warning", f"{name} is left alone: sync takes receipts that are called like {taken}")
+        for _, path in found:
             try:
                 sealed = read_sealed(path, self._trusted)
                 if sealed.sync != self._settings.name:  # another job's, in an inbox that they share
