@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import mirror
+from mirror.sync.outcome import read_status
+from mirror.sync.state import folder_of
 from tests.bundle_support import write_small
 from tests.sync_support import World
 
@@ -81,7 +83,10 @@ def test_a_bundle_that_may_not_be_read_does_not_stop_the_others(world: World) ->
     assert "plant-000002.tar.zst: carries 1 of 1 files; would push" in said
     said = sync(world, "isolated", refused=unreadable, code=8)
     assert "plant-000001.tar.zst: Operation not permitted" in said
-    assert "pushed 1, 1 not complete (exit code 8)" in said
+    status = read_status(folder_of(world.config("isolated"), "plant"))
+    assert status is not None
+    first = str(world.path("isolated", "in") / "plant-000001.tar.zst")
+    assert status["message"] == f"pushed 1, 1 not complete. First cause: {first}: Operation not permitted."
     assert [path.name for path in world.path("isolated", "in").glob("*.tar.zst")] == ["plant-000001.tar.zst"]
     assert world.run("isolated").pushed == ("plant-000001",)
 

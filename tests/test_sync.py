@@ -488,7 +488,8 @@ def test_dry_run_changes_nothing(world: World) -> None:
     world.run("connected")
     world.carry()
     before = everything()
-    assert world.run("isolated", dry_run=True).exit_code == 0
+    looked = world.run("isolated", dry_run=True)
+    assert (looked.exit_code, looked.message) == (0, "would push 1")
     assert world.said("carries 2 of 2 files; would push")
     assert everything() == before
 

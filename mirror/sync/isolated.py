@@ -81,6 +81,7 @@ class _Work:
     quarantined: list[str] = field(default_factory=list)
     misnamed: list[str] = field(default_factory=list)
     in_part: int = 0
+    whole: int = 0
     failure: AirgapError | None = None
 
     def push_all(self, found: list[tuple[int, Path]], publisher: Publisher) -> None:
@@ -122,6 +123,7 @@ class _Work:
             self.unfinished.append(path.name)
             self.say("warning", f"{path.name} can't be used: {error}")
         else:
+            self.whole += 1
             names = [name or identity for identity, name in manifest.since.items()]
             needs = f", builds on {', '.join(names)}" if names else ""
             self.say(
@@ -256,11 +258,15 @@ class _Work:
         parts += [f"{len(self.unfinished)} not complete"] if self.unfinished else []
         parts += [f"{len(self.misnamed)} of another name"] if self.misnamed else []
         parts += [f"{len(self.quarantined)} into quarantine"] if self.quarantined else []
+        parts += [f"would push {self.whole}"] if self.whole else []
+        message = ", ".join(parts) or "nothing new"
+        if self.failure is not None and self.unfinished:
+            message += f". First cause: {self.failure}"
         code = self.failure.exit_code if self.failure else PushError.exit_code if self.waiting else 0
         return Outcome(
             self.settings.name,
             self.settings.side,
-            message=", ".join(parts) or "nothing new",
+            message=message,
             exit_code=code,
             pushed=tuple(self.pushed),
             pending=(*self.waiting, *self.unfinished, *self.misnamed),
