@@ -267,6 +267,27 @@ def test_one_changed_byte_anywhere_uploads_nothing(bundle: Path, server: FakeRep
     assert not server.received
 
 
+@pytest.mark.parametrize(
+    ("status", "known", "hint"),
+    [
+        (401, False, "No credentials are known for this repository"),
+        (401, True, "'airgap config' says where they come from"),
+        (403, False, "No credentials are known for this repository"),
+        (403, True, "answer a wrong password in the same way"),
+        (407, True, "The proxy wants credentials"),
+    ],
+)
+def test_whoever_may_not_upload_learns_what_to_look_at(
+    bundle: Path, server: FakeRepository, monkeypatch: pytest.MonkeyPatch, status: int, known: bool, hint: str
+) -> None:
+    """From cron nobody is asked: that the variables are missing there is the usual reason."""
+    for name, value in (("TWINE_USERNAME", "bob"), ("TWINE_PASSWORD", "secret")):
+        monkeypatch.setenv(name, value if known else "")
+    monkeypatch.setenv("HOME", str(bundle.parent))
+    server.fault_for_all = Fault(status)
+    assert hint in error(push(bundle, into=server)).hint
+
+
 def test_expired_credentials_stop_the_push_and_say_how_to_go_on(bundle: Path, server: FakeRepository) -> None:
     with BundleReader(bundle) as reader:
         last = next(file.filename for file in reader.manifest.files if file.project == "alpha")

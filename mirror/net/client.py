@@ -51,6 +51,8 @@ _FAILURES = (
 )
 #: Bytes at which :meth:`Client.send` cuts a body.
 SEND_LIMIT = 1 * MIB
+#: What to do about status 407.
+PROXY_LOGIN = "The proxy wants credentials: put them into --proxy or HTTPS_PROXY as http://user:password@host:port."
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,10 @@ class Client(AbstractContextManager["Client"]):
         except Transient as failure:
             raise SendError(str(failure.error), sent=sent) from failure.error
 
+    def has_login(self, url: str) -> bool:
+        """Whether credentials for *url* are known, and sent with every request to its origin."""
+        return self._wallet.header(without_credentials(url)) is not None
+
     def scrub(self, text: str) -> str:
         """*text*, which a server wrote, without the credentials that this client sends."""
         return self._wallet.scrub(text)
@@ -400,11 +406,9 @@ class Client(AbstractContextManager["Client"]):
 
     def _auth_hint(self, status: int, url: str) -> str:
         if status == 407:
-            return (
-                "The proxy wants credentials: put them into --proxy or HTTPS_PROXY as http://user:password@host:port."
-            )
+            return PROXY_LOGIN
         host = origin_of(url)[1]
-        if self._wallet.header(without_credentials(url)) is None:
+        if not self.has_login(url):
             return f"No credentials are known for {host}: give them in the index URL, netrc, .pypirc or keyring."
         return f"The credentials that are known for {host} were sent: check user, password and rights."
 

@@ -9,7 +9,7 @@ from html import unescape
 from urllib.parse import urljoin
 
 from mirror.errors import AirgapError, AuthError, HTTPError, NotFoundError
-from mirror.net import Client, Response, SendError
+from mirror.net import PROXY_LOGIN, Client, Response, SendError
 from mirror.net.retry import TRANSIENT_STATUS, retry_after
 from mirror.push.multipart import MultipartBody
 from mirror.push.publisher import TransientUploadError, Upload
@@ -67,8 +67,7 @@ def refusal(client: Client, answer: Response, upload: Upload, *, shown: str) -> 
     if status in (400, 403) and _SHUT.search(said):
         return NotFoundError(message, status=status, reason=said, hint="Let it take uploads, or choose another one.")
     if status in (401, 403, 407) or (status == 400 and NO_RIGHT.search(said)):
-        who = "rights" if status in (400, 403) else "user name and password"
-        return AuthError(message, status=status, reason=said, hint=f"Check the {who} for this repository.")
+        return AuthError(message, status=status, reason=said, hint=_login_hint(client, answer))
     if status in (404, 405, 410):
         return NotFoundError(
             message,
@@ -82,6 +81,22 @@ def refusal(client: Client, answer: Response, upload: Upload, *, shown: str) -> 
     if status == 413:  # of one file: whoever reads about it needs the remedy there
         message += " A server or proxy in between limits the size of a request (nginx: client_max_body_size)."
     return HTTPError(message, status=status, reason=said)
+
+
+def _login_hint(client: Client, answer: Response) -> str:
+    if answer.status == 407:
+        return PROXY_LOGIN
+    rights = "Check the rights for this repository."
+    if answer.status == 400:  # who it is, is known, and what is missing, too
+        return rights
+    if not client.has_login(answer.url):
+        return (
+            "No credentials are known for this repository: put them into .pypirc, keyring or netrc, or set "
+            "TWINE_USERNAME and TWINE_PASSWORD."
+        )
+    if answer.status == 401:
+        return "Check the user name and password for this repository; 'airgap config' says where they come from."
+    return f"{rights} Some servers answer a wrong password in the same way."
 
 
 def _is_web_page(answer: Response) -> bool:
