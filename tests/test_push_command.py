@@ -64,6 +64,14 @@ def test_a_log_on_a_full_disk_is_no_reason_to_stop(bundle: Path, folder: Path) -
     assert receipt.complete
 
 
+@pytest.mark.parametrize("repository", ["{folder}", "file:/{folder}", "file:{folder}"])
+def test_a_folder_that_is_not_named_by_its_url(bundle: Path, folder: Path, repository: str) -> None:
+    told = error(run("push", bundle, "--repo", repository.format(folder=folder)))
+    assert isinstance(told, UsageError)
+    assert "file:///" in told.hint
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize("command", ["push", "verify", "doctor"])
 def test_a_file_that_is_passed_over_is_named(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str

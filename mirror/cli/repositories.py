@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror.errors import ConfigError, MissingExtraError
@@ -27,6 +28,7 @@ def unknown_repository(name: str, config: Config) -> ConfigError:
     shown = name.rpartition("@")[2]  # it may have been meant as a URL
     known = [f"{name} ({repository.source})" for name, repository in sorted(config.repositories.items())]
     known += [f"{name} (embedded in {config.home.value})" for name in embedded_names(config)]
-    return ConfigError(
-        f"There is no repository called {shown}.", hint=f"Known are: {', '.join(known)}; a URL will also do."
-    )
+    hint = f"Known are: {', '.join(known)}; a URL will also do."
+    if "@" not in name and any(letter in name for letter in "/\\"):
+        hint = f"A folder is named by its URL: {Path(name).absolute().as_uri()}. {hint}"
+    return ConfigError(f"There is no repository called {shown}.", hint=hint)

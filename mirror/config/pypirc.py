@@ -91,7 +91,8 @@ def _check_url(url: str, what: str) -> None:
     except ValueError:
         scheme = host = ""
     if scheme not in ("http", "https") or not host:
-        raise ConfigError(f"{what} is not an http or https URL.")
+        folder = "A folder is file:///srv/index, with three slashes." if url.startswith("file:") else ""
+        raise ConfigError(f"{what} is not an http or https URL.", hint=folder)
 
 
 def _userinfo(url: str) -> tuple[str | None, str | None]:
