@@ -51,12 +51,9 @@ def confirm(
     def settle(group: tuple[str, list[SourceFile]]) -> None:
         project, mine = group
         try:
-            page = publisher.listing_for(project, {file.filename: outcomes.digests(file) for file in mine})
+            _look(publisher, outcomes, project, mine, report)
         except NetworkError as error:
             errors[project] = error
-        else:  # here, because the pages of all projects together would take more memory than all that is known of them
-            for file in mine:
-                _settle(file, page, outcomes, report)
 
     while missing:
         listed = publisher.listings({file.project for file in missing})
@@ -95,9 +92,7 @@ def confirm(
 def glance(publisher: Publisher, outcomes: Outcomes, project: str, files: Sequence[SourceFile]) -> None:
     """Settle what became of *files* of *project*, which were sent, by one look at the index; the rest waits."""
     with suppress(NetworkError):
-        page = publisher.listing_for(project, outcomes.sent)
-        for file in files:
-            _settle(file, page, outcomes, silent)
+        _look(publisher, outcomes, project, files, silent)
 
 
 def verify_downloads(publisher: Publisher, outcomes: Outcomes, number: int, report: Reporter) -> None:
@@ -123,6 +118,16 @@ def verify_downloads(publisher: Publisher, outcomes: Outcomes, number: int, repo
 
     each(chosen, check)
     report(Event("end", Stage.VERIFY))
+
+
+def _look(
+    publisher: Publisher, outcomes: Outcomes, project: str, files: Sequence[SourceFile], report: Reporter
+) -> None:
+    page = publisher.listing_for(project, {file.filename: outcomes.digests(file) for file in files})
+    for (
+        file
+    ) in files:  # at once: the pages of all projects together would take more memory than all that is known of them
+        _settle(file, page, outcomes, report)
 
 
 def _settle(file: SourceFile, page: Mapping[str, Hashes], outcomes: Outcomes, report: Reporter) -> None:
