@@ -12,8 +12,9 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from mirror.bundle import BundleContent, BundleReader, Since, Written, tar, write_bundle
-from mirror.bundle.frames import DIGEST_MAGIC, compress, seek_table
+from mirror.bundle.frames import compress
 from mirror.bundle.manifest import LEADING_FRAMES, BundledFile, BundledTarget, Manifest, Member, required_members
+from mirror.bundle.seektable import DIGEST_MAGIC, seek_table
 from mirror.filenames import split_filename
 from mirror.models import File, Hashes, Pin, Plan, Target, TargetPlan
 from mirror.store import Blob, Store

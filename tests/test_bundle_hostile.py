@@ -457,6 +457,6 @@ def test_random_bytes_are_never_more_than_refused(tmp_path_factory: pytest.TempP
 def test_frames_are_followed_however_they_are_cut(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr("mirror.bundle.reader._DIGEST_CHUNK", piece)
+    monkeypatch.setattr("mirror.bundle.archive._CHUNK", piece)
     with BundleReader(bundle) as reader:
         reader.check(threading.Event())

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from mirror.bundle import BundleReader
-from mirror.bundle.frames import DIGEST_FRAME
+from mirror.bundle.seektable import DIGEST_FRAME
 from mirror.cli import airgap
 from mirror.errors import AirgapError, BundleError, ConflictError, UsageError
 from mirror.ops.source import opened
@@ -267,8 +267,10 @@ def test_verify_against_a_repository(bundle: Path, server: FakeRepository) -> No
 def test_one_changed_byte_anywhere_uploads_nothing(bundle: Path, server: FakeRepository) -> None:
     good = bundle.read_bytes()
     with BundleReader(bundle) as reader:
-        places = [frame.offset + at for frame in reader._frames for at in (0, 4, frame.size // 2, frame.size - 1)]
-        table = reader._frames[-1].offset + DIGEST_FRAME
+        places = [
+            frame.offset + at for frame in reader.archive.frames for at in (0, 4, frame.size // 2, frame.size - 1)
+        ]
+        table = reader.archive.frames[-1].offset + DIGEST_FRAME
     for place in [*places, *range(table, len(good), 3)]:
         bundle.write_bytes(good[:place] + bytes([good[place] ^ 0x10]) + good[place + 1 :])
         assert isinstance(error(push(bundle, "-q", into=server)), BundleError), place

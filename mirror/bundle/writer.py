@@ -14,8 +14,9 @@ from typing import BinaryIO
 from mirror.bundle import tar
 from mirror.bundle.ahead import ahead
 from mirror.bundle.content import BundleContent, Prepared, prepare
-from mirror.bundle.frames import DIGEST_MAGIC, Frames, compress, seek_table
+from mirror.bundle.frames import Frames, compress
 from mirror.bundle.manifest import MANIFEST, Section
+from mirror.bundle.seektable import DIGEST_MAGIC, seek_table
 from mirror.durable import is_device, sync_folder, try_lock
 from mirror.errors import StorageError
 from mirror.models import Event, Reporter, Stage, Written, silent

@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -21,8 +21,8 @@ from mirror.models import Reporter, silent
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from mirror.bundle import BundleReader
-    from mirror.bundle.manifest import Manifest
+    from mirror.bundle.archive import Archive
+    from mirror.bundle.reader import BundleReader
     from mirror.push.publisher import Source
 
 _CHUNK = 2**20
@@ -48,49 +48,58 @@ def opened(paths: Sequence[Path], report: Reporter = silent, *, stdin: BinaryIO 
 
 @contextmanager
 def _bundle(path: Path, report: Reporter) -> Iterator[_Bundle]:
-    from mirror.bundle import BundleReader
+    from mirror.bundle.archive import Archive
 
-    with BundleReader(path) as reader:
-        bundle = _Bundle(reader, report)
-        try:
-            yield bundle
-        finally:
-            bundle.close()
+    with Archive(path) as archive, _Check(archive, report) as check:
+        # Only now: all of it is being hashed while this is loaded and the manifest is read.
+        from mirror.bundle.reader import BundleReader
+
+        with BundleReader(archive) as reader:
+            yield _Bundle(reader, check)
 
 
-class _Bundle:
-    """A bundle whose check began when it was opened: it takes no Python to speak of, and the network stack loads."""
+class _Check(AbstractContextManager["_Check"]):
+    """The check of *archive*, under way in the background: it takes no Python to speak of, and the rest loads."""
 
-    def __init__(self, reader: BundleReader, report: Reporter) -> None:
-        self._reader = reader
+    def __init__(self, archive: Archive, report: Reporter) -> None:
+        self._archive = archive
         self._stop = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._check, args=(report,), name="airgap-check")
+        self._thread = threading.Thread(target=self._run, args=(report,), name="airgap-check")
+
+    def __enter__(self) -> _Check:
         self._thread.start()
+        return self
 
-    @property
-    def manifest(self) -> Manifest:
-        return self._reader.manifest
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
 
-    def check(self, stop: threading.Event, report: Reporter = silent) -> None:
-        """Wait for the result of the check that is under way; *stop* is not needed to end it, :meth:`close` does."""
+    def wait(self, stop: threading.Event) -> None:
+        """Wait for its result, but no longer than until *stop* is set; raises the error that it ended with."""
         while self._thread.is_alive() and not stop.is_set():
             self._thread.join(0.05)
         if self._error is not None:
             raise self._error
 
-    def spool(self, project: str, folder: Path) -> list[Path]:
-        return self._reader.spool(project, folder)
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _check(self, report: Reporter) -> None:
+    def _run(self, report: Reporter) -> None:
         try:
-            self._reader.check(self._stop, report)
+            self._archive.check(self._stop, report)
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._error = error
+
+
+class _Bundle:
+    """A bundle whose check began when it was opened."""
+
+    def __init__(self, reader: BundleReader, check: _Check) -> None:
+        self.manifest = reader.manifest
+        self.spool = reader.spool
+        self._check = check
+
+    def check(self, stop: threading.Event, report: Reporter = silent) -> None:
+        """Wait for the result of the check that is under way."""
+        self._check.wait(stop)
 
 
 @contextmanager
