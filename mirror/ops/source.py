@@ -209,10 +209,10 @@ class DistributionFiles:
 
 def read_metadata(path: Path) -> bytes:
     """The METADATA of the wheel or the PKG-INFO of the sdist at *path*; a MetadataError where it has none."""
-    from mirror.metadata.sdist import sdist_metadata
-    from mirror.metadata.wheel import wheel_metadata
-
-    extract = wheel_metadata if path.name.endswith(".whl") else sdist_metadata
+    if path.name.endswith(".whl"):
+        from mirror.metadata.wheel import wheel_metadata as extract
+    else:
+        from mirror.metadata.sdist import sdist_metadata as extract
     with path.open("rb") as stream:
         return extract(stream, path.name)
 
