@@ -55,6 +55,33 @@ class CatalogFile:
 _FILE_COLUMNS = [_files.c[field.name] for field in fields(CatalogFile)]
 
 
+def _of(query: sa.Select[Any], table: sa.Table) -> sa.Select[Any]:
+    """*query*, of one repository's rows of *table*; takes the parameter ``repository``, its name."""
+    named = _repositories.c.name == sa.bindparam("repository")
+    return query.join(_repositories, _repositories.c.id == table.c.repository).where(named)
+
+
+# Every upload and every page asks these. To make a statement takes longer than to run it, and leaves behind a cycle of
+# objects: a push of thousands of files had megabytes of them. Parameters may not have the name of a column that is set.
+_PROJECT: sa.BindParameter[str] = sa.bindparam("of_project")
+_FILENAME: sa.BindParameter[str] = sa.bindparam("of_filename")
+_NUMBER: sa.BindParameter[int] = sa.bindparam("of_repository")
+_TAG_OF = _of(sa.select(_projects.c.tag), _projects).where(_projects.c.project == _PROJECT)
+_PAGE_OF = (
+    _of(sa.select(_projects.c.tag.label("page_tag"), *_FILE_COLUMNS), _files)
+    .join(_projects, (_projects.c.repository == _files.c.repository) & (_projects.c.project == _files.c.project))
+    .where(_files.c.project == _PROJECT)
+    .order_by(_files.c.filename)
+)
+_FILES_OF = _of(sa.select(*_FILE_COLUMNS), _files).where(_files.c.project == _PROJECT).order_by(_files.c.filename)
+_FILE = _of(sa.select(*_FILE_COLUMNS), _files).where(_files.c.filename == _FILENAME)
+_FILE_IN = sa.select(*_FILE_COLUMNS).where(_files.c.repository == _NUMBER, _files.c.filename == _FILENAME)
+_ADD_FILE = _files.insert()
+_RENEW_TAG = _projects.update().where(_projects.c.repository == _NUMBER, _projects.c.project == _PROJECT)
+_ADD_TAG = _projects.insert()
+_REPOSITORY_ID = sa.select(_repositories.c.id).where(_repositories.c.name == sa.bindparam("repository"))
+
+
 class Catalog:
     """One catalog, safe for many threads, processes and nodes; *present* says whether a blob is there.
 
@@ -95,38 +122,32 @@ class Catalog:
 
     def projects(self, repository: str) -> Iterator[str]:
         """The projects that *repository* has files of, sorted, read in batches while they are taken."""
-        query = _of(repository, sa.select(_projects.c.project), _projects).order_by(_projects.c.project).limit(_BATCH)
+        query = _of(sa.select(_projects.c.project), _projects).order_by(_projects.c.project).limit(_BATCH)
         last = ""
-        while rows := self._select(query.where(_projects.c.project > last)):
+        while rows := self._select(query.where(_projects.c.project > last), repository=repository):
             for row in rows:
                 yield row["project"]
             last = rows[-1]["project"]
 
     def tag(self, repository: str, project: str) -> str | None:
         """A text that changes whenever the project's page does; None where there is no such project."""
-        query = _of(repository, sa.select(_projects.c.tag), _projects).where(_projects.c.project == project)
-        rows = self._select(query)
+        rows = self._select(_TAG_OF, repository=repository, of_project=project)
         return str(rows[0]["tag"]) if rows else None
 
     def page(self, repository: str, project: str) -> tuple[str, list[CatalogFile]] | None:
         """What :meth:`tag` and :meth:`files` say, by one query; None where there is no such project."""
-        query = _of(repository, sa.select(_projects.c.tag.label("page_tag"), *_FILE_COLUMNS), _files).join(
-            _projects, (_projects.c.repository == _files.c.repository) & (_projects.c.project == _files.c.project)
-        )
-        rows = self._select(query.where(_files.c.project == project).order_by(_files.c.filename))
+        rows = self._select(_PAGE_OF, repository=repository, of_project=project)
         if not rows:
             return None
         return str(rows[0]["page_tag"]), [_file({k: row[k] for k in row if k != "page_tag"}) for row in rows]
 
     def files(self, repository: str, project: str) -> list[CatalogFile]:
         """The files of *project*, sorted by name."""
-        query = _of(repository, sa.select(*_FILE_COLUMNS), _files).where(_files.c.project == project)
-        return [_file(row) for row in self._select(query.order_by(_files.c.filename))]
+        return [_file(row) for row in self._select(_FILES_OF, repository=repository, of_project=project)]
 
     def file(self, repository: str, filename: str) -> CatalogFile | None:
         """The file called *filename*, or None."""
-        query = _of(repository, sa.select(*_FILE_COLUMNS), _files).where(_files.c.filename == filename)
-        rows = self._select(query)
+        rows = self._select(_FILE, repository=repository, of_filename=filename)
         return _file(rows[0]) if rows else None
 
     def add(self, repository: Repository, file: CatalogFile) -> CatalogFile:
@@ -139,8 +160,8 @@ class Catalog:
 
         def add(connection: sa.Connection) -> CatalogFile:
             number = _repository_id(connection, repository)
-            this = (_files.c.repository == number) & (_files.c.filename == file.filename)
-            known = connection.execute(sa.select(*_FILE_COLUMNS).where(this)).mappings().first()
+            this = {"of_repository": number, "of_filename": file.filename}
+            known = connection.execute(_FILE_IN, this).mappings().first()
             if known is not None:
                 # The very same row: it was committed, and only the answer was lost.
                 return file if _file(known) == stored else _file(known)
@@ -154,7 +175,7 @@ class Catalog:
                         retryable=True,
                     )
             _renew_page(connection, number, file.project)
-            connection.execute(_files.insert().values(repository=number, **asdict(stored)))
+            connection.execute(_ADD_FILE, {"repository": number, **asdict(stored)})
             return file
 
         return self._database.write(add)
@@ -197,8 +218,9 @@ class Catalog:
     def listed(self, repository: str, *, after: tuple[str, str], limit: int) -> list[CatalogFile]:
         """At most *limit* files by project and name, from behind the project and name in *after* on."""
         key = sa.tuple_(_files.c.project, _files.c.filename)
-        query = _of(repository, sa.select(*_FILE_COLUMNS), _files).where(key > sa.tuple_(*map(sa.literal, after)))
-        return [_file(row) for row in self._select(query.order_by(_files.c.project, _files.c.filename).limit(limit))]
+        query = _of(sa.select(*_FILE_COLUMNS), _files).where(key > sa.tuple_(*map(sa.literal, after)))
+        query = query.order_by(_files.c.project, _files.c.filename).limit(limit)
+        return [_file(row) for row in self._select(query, repository=repository)]
 
     def search(
         self, repositories: Sequence[str], *, names: Sequence[str], summaries: Sequence[str], limit: int
@@ -257,27 +279,22 @@ def _text(value: str | None) -> str | None:
 
 def _find(connection: sa.Connection, repository: str, filename: str) -> tuple[int, CatalogFile] | None:
     """The number of the repository, and the file called *filename* in it."""
-    query = _of(repository, sa.select(_files.c.repository, *_FILE_COLUMNS), _files)
-    row = connection.execute(query.where(_files.c.filename == filename)).mappings().first()
+    query = _of(sa.select(_files.c.repository, *_FILE_COLUMNS), _files).where(_files.c.filename == filename)
+    row = connection.execute(query, {"repository": repository}).mappings().first()
     return None if row is None else (row["repository"], _file({key: row[key] for key in row if key != "repository"}))
 
 
 def _renew_page(connection: sa.Connection, repository: int, project: str) -> None:
     """Give the project's page a new tag. Until the transaction ends nobody else can change the page."""
-    this = (_projects.c.repository == repository) & (_projects.c.project == project)
     tag = secrets.token_hex(8)
-    if not connection.execute(_projects.update().where(this).values(tag=tag)).rowcount:
-        connection.execute(_projects.insert().values(repository=repository, project=project, tag=tag))
+    if not connection.execute(_RENEW_TAG, {"of_repository": repository, "of_project": project, "tag": tag}).rowcount:
+        connection.execute(_ADD_TAG, {"repository": repository, "project": project, "tag": tag})
 
 
 def _repository_id(connection: sa.Connection, repository: Repository) -> int:
-    query = sa.select(_repositories.c.id).where(_repositories.c.name == repository.name)
-    number = connection.execute(query).scalar()
+    this = {"repository": repository.name}
+    number = connection.execute(_REPOSITORY_ID, this).scalar()
     if number is None:
         connection.execute(_repositories.insert().values(**asdict(repository)))
-        number = connection.execute(query).scalar_one()
+        number = connection.execute(_REPOSITORY_ID, this).scalar_one()
     return int(number)
-
-
-def _of(repository: str, query: sa.Select[Any], table: sa.Table) -> sa.Select[Any]:
-    return query.join(_repositories, _repositories.c.id == table.c.repository).where(_repositories.c.name == repository)

@@ -51,14 +51,14 @@ class Database(ABC):
         """Close all connections; the next use opens new ones."""
         self._engine.dispose()
 
-    def select(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
-        """The rows of *query*; none where there are no tables yet."""
+    def select(self, query: sa.Select[Any], **parameters: str) -> Sequence[sa.RowMapping]:
+        """The rows of *query* with *parameters*; none where there are no tables yet."""
 
         def work() -> Sequence[sa.RowMapping]:
             if not self._prepare(create=False):
                 return []
             with self._reading() as connection:
-                return connection.execute(query).mappings().all()
+                return connection.execute(query, parameters).mappings().all()
 
         return self._persist(work)
 
@@ -187,9 +187,9 @@ class PostgreSQL(Database):
         shown = self._url.set(drivername="postgresql", query={})  # a query may carry a key's password
         super().__init__(shown.render_as_string(hide_password=True))
 
-    def select(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+    def select(self, query: sa.Select[Any], **parameters: str) -> Sequence[sa.RowMapping]:
         try:
-            return super().select(query)
+            return super().select(query, **parameters)
         except StorageError as error:
             if isinstance(error.__cause__, DataError) and "NUL" in str(error):
                 return []  # somebody asked for a name that can't be: no text there has this character
