@@ -145,7 +145,8 @@ class SQLite(Database):
 
     def _open(self) -> sa.Engine:
         url = sa.URL.create("sqlite+pysqlite", database=str(self._path))
-        engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+        # The last one first: each connection that is used fills a cache of its own.
+        engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, pool_use_lifo=True)
         event.listen(engine, "connect", _on_connect)
         event.listen(engine, "begin", _on_begin)
         return engine
