@@ -131,7 +131,9 @@ def each(items: Iterable[ItemT], function: Callable[[ItemT], ResultT]) -> list[t
             stop.set()
     if failed:
         raise failed[min(failed)]
-    return [(item, found.pop(number)) for number, item in enumerate(todo)]
+    results = [(item, found.pop(number)) for number, item in enumerate(todo)]
+    todo.clear()  # work and start hold each other, and this, until somebody collects them
+    return results
 
 
 def _left_out(publisher: Publisher, projects: Sequence[str]) -> list[str]:

@@ -128,11 +128,11 @@ def push(
     return result
 
 
-def _in_order(compared: PushPlan[SourceFile]) -> Iterator[str]:
+def _in_order(compared: PushPlan[SourceFile]) -> list[str]:
     """The projects that have something to upload, as their turns will come."""
     cost = costs(compared)
-    for step in in_order([step for wave in compared.waves for step in wave], cost):
-        yield from (project for project in step.projects if project in cost)
+    steps = in_order([step for wave in compared.waves for step in wave], cost)
+    return [project for step in steps for project in step.projects if project in cost]
 
 
 def compare(
