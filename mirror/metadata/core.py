@@ -117,8 +117,9 @@ def _malformed(filename: str, field: str, value: str, reason: str = "") -> Metad
     return MetadataError(f"{filename}: {value[:200]!r} is not a valid {field}{told}.")
 
 
-# The same few thousand strings come again in every version of a project and for every target.
-@lru_cache(maxsize=65536)
+# The same few thousand strings come again in every version of a project and for every target. More than those are of
+# files that are read once, each of another project: 300 bytes a string.
+@lru_cache(maxsize=8192)
 def _requirement(text: str) -> Requirement:
     """Parse *text*; specifiers and markers, which are most of it, are objects that all share who say the same."""
     head, _, marker = text.partition(";")
