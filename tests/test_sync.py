@@ -708,6 +708,9 @@ def test_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "wrote plant-000001" in run(command, ["--status"]).output
     with pytest.raises(ConfigError, match=r"no \[sync.other\]"):
         run(command, ["other"], catch_exceptions=False)
+    path = folder_of(world.config("connected"), "plant") / "status.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "last-success": "2099-01-01T00:00:00Z"}))
+    assert run(command, ["--status", "--max-age", "1"]).exit_code == 1  # the clock was wrong then, or is now
     world.want("nothing-like-this\n")
     failed = run(command, ["-q"])
     assert failed.exit_code == 3

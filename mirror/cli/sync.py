@@ -132,7 +132,8 @@ def _show(config: Config, jobs: list[SyncSettings], max_age: float | None, *, as
     code = 0
     for job in jobs:
         status = read_status(folder_of(config, job.name)) or {"name": job.name, "side": job.side, "age": None}
-        late = max_age is not None and (status["age"] is None or status["age"] > max_age * 3600)
+        # A success that is yet to come was noted by a clock that was wrong: nobody knows how old it is.
+        late = max_age is not None and (status["age"] is None or not 0 <= status["age"] <= max_age * 3600)
         status["late"] = late
         code = code or status.get("exit_code", 0) or int(late)
         found.append(status)
