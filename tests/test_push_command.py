@@ -132,6 +132,13 @@ def test_a_place_where_no_receipt_can_be_is_told_before_anything_is_uploaded(
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["receipt.json"]
 
 
+def test_a_receipt_takes_the_place_of_no_bundle(bundle: Path, folder: Path) -> None:
+    before = bundle.read_bytes()
+    assert "would take the place" in str(error(push(bundle, "--receipt", bundle, into=folder)))
+    assert bundle.read_bytes() == before
+    assert not folder.exists()
+
+
 def test_a_log_has_one_line_for_each_wave(bundle: Path, server: FakeRepository) -> None:
     result = push(bundle, into=server)
     waves = [line for line in result.stderr.splitlines() if "wave" in line]

@@ -16,7 +16,7 @@ from mirror.cli.options import connection_options, number_or_all, output_options
 from mirror.cli.progress import progress, undisturbed
 from mirror.cli.repositories import embedded_names, unknown_repository
 from mirror.cli.units import count, human_bytes
-from mirror.errors import ConflictError, StorageError
+from mirror.errors import ConflictError, StorageError, UsageError
 from mirror.filenames import SDIST_ENDINGS
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def push(
                 plan = plan_push(source, publisher, report=report)
             else:
                 path = receipt or _receipt_path(paths, source.manifest.identity)
-                _check_place(path)
+                _check_place(path, paths)
                 approve: Callable[[PushPlan[SourceFile]], None] = (
                     partial(_ask, report, publisher.url) if asking else _agree
                 )
@@ -150,7 +150,6 @@ def open_publisher(
     report: Reporter,
 ) -> Iterator[Publisher]:
     """Open what --repo names: configured repositories first, then embedded ones; a ConfigError lists those known."""
-    from mirror.errors import UsageError
     from mirror.ops.push import find_repository, remote_publisher
     from mirror.serve import DEFAULT_HOSTED, embedded_publisher
 
@@ -177,12 +176,20 @@ def _receipt_path(paths: Sequence[Path], identity: str) -> Path | None:
     return None if plain else first.with_name(f"{first.name}.receipt.json")
 
 
-def _check_place(receipt: Path | None) -> None:
-    """Raise a StorageError where the receipt could not be written once everything is uploaded: beside a disc's file."""
+def _check_place(receipt: Path | None, paths: Sequence[Path]) -> None:
+    """Raise a StorageError where the receipt could not be written once everything is uploaded: beside a disc's file.
+
+    A UsageError where it would take the place of what is pushed.
+    """
     from mirror.durable import check_writable, is_device
 
     if receipt is None or is_device(receipt):
         return
+    if receipt.exists() and any(path.exists() and receipt.samefile(path) for path in paths):
+        raise UsageError(
+            f"The receipt would take the place of {receipt}, which is to be pushed.",
+            hint="--receipt names a file to write. Nothing was uploaded.",
+        )
     try:
         check_writable(receipt.parent)
     except OSError as error:
