@@ -212,6 +212,20 @@ def test_other_files_are_refused(folder: Path, tmp_path: Path, name: str) -> Non
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("name", ["top-1.0-py3-none-any (1).whl", "top-1.0 (1).tar.gz", "top-1.0\udcff.tar.gz"])
+def test_a_renamed_file_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    """As browsers and Windows call a second copy: a repository would have it under that name for ever."""
+    built = TOP if name.endswith(".whl") else make_sdist("top")
+    try:
+        (tmp_path / name).write_bytes(built.data)
+    except OSError as error_:
+        pytest.skip(f"this system has no such names: {error_}")
+    told = error(push(tmp_path / name, into=folder))
+    assert isinstance(told, UsageError)
+    assert "renamed" in told.hint
+    assert not folder.exists()
+
+
 def test_a_folder_without_distributions_is_told(folder: Path, tmp_path: Path) -> None:
     assert "No wheel and no sdist" in str(error(push(tmp_path, into=folder)))
 

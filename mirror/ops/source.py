@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 2**20
 _DISTRIBUTIONS = (".whl", *SDIST_ENDINGS)
+# What names of projects, versions and tags are made of. "foo-1.0-py3-none-any (1).whl" was foo's once.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*\Z")
 
 
 @contextmanager
@@ -219,8 +221,11 @@ def read_metadata(path: Path) -> bytes:
 
 def _described(path: Path) -> DistributionFile:
     parts = split_filename(path.name)
-    if parts is None:
-        raise UsageError(f"{path} does not have the name of a wheel or an sdist.")
+    if parts is None or not _NAME.match(path.name):
+        raise UsageError(
+            f"{path} does not have the name of a wheel or an sdist.",
+            hint="A file that was renamed since it was built would be listed under that name for ever.",
+        )
     try:
         raw = read_metadata(path)
     except MetadataError as error:
