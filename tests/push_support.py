@@ -128,12 +128,16 @@ class Received:
 
 @dataclass
 class Fault:
-    """What the server does with one upload: store it or not, then answer (or, with status 0, cut the connection)."""
+    """What the server does with one upload: store it or not, then answer (or, with status 0, cut the connection).
+
+    Of what it stores it keeps ``keeps`` bytes, all where that is None.
+    """
 
     status: int
     stores: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    keeps: int | None = None
 
 
 class FakeRepository(ThreadingHTTPServer):
@@ -254,7 +258,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is None:
                 fault = Fault(400, body=b"cannot be updated") if upload.filename in server.files else Fault(200, True)
             if fault.stores:
-                server.files[upload.filename] = upload.content
+                server.files[upload.filename] = upload.content[: fault.keeps]
                 server.on_store()
         if fault.status == 0:
             self.close_connection = True

@@ -408,6 +408,23 @@ def test_an_index_that_shows_another_digest_afterwards_is_a_conflict(
     assert states(caught.value.receipt)["lone"] is State.CONFLICT
 
 
+def test_a_server_that_keeps_a_part_of_a_file_gets_no_other(
+    source: FolderSource, server: FakeRepository, client: Client, tmp_path: Path
+) -> None:
+    """pypiserver does on a full disk, and answers with 500: each further file would be one more that can't be used."""
+    server.fault_for_all = Fault(500, stores=True, body=b"No space left on device", keeps=10)
+    with pytest.raises(
+        IncompletePushError, match=r"answered with 500 .*No space left on device.* Since then"
+    ) as caught:
+        run(source, server, client, workers=1, receipt=tmp_path / "receipt.json")
+    assert "disk full" in caught.value.hint
+    assert len(server.received) == 1
+    receipt = Receipt.from_json((tmp_path / "receipt.json").read_bytes())
+    assert sorted(states(receipt).values()) == [State.CONFLICT, State.FAILED, State.FAILED, State.FAILED]
+    (kept,) = (file for file in receipt.files if file.state is State.CONFLICT)
+    assert "answered with 500" in kept.reason
+
+
 def test_a_source_that_turns_bad_while_it_is_read_stops(
     source: FolderSource, server: FakeRepository, client: Client
 ) -> None:

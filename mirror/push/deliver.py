@@ -17,6 +17,7 @@ from mirror.errors import (
     IntegrityError,
     MetadataError,
     NotFoundError,
+    PushError,
     StorageError,
     TLSError,
     UsageError,
@@ -203,7 +204,7 @@ class _Delivery:
                 maybe_ours = maybe_ours or error.ambiguous
                 found = self._compared(upload, State.UPLOADED) if error.ambiguous else None
                 if found is not None:
-                    return found
+                    return self._mangled(upload, error, found[1]) if found[0] is State.CONFLICT else found
                 if failures == TRIES or self._outcomes.stop.wait(delay(failures, error.retry_after)):
                     raise
             except HTTPError:
@@ -223,6 +224,13 @@ class _Delivery:
         if self._pace.slower(began, error.retry_after):
             text = f"{self._publisher.url} struggles: {self._pace.limit} uploads at a time from now on."
             self._report(Event("info", Stage.UPLOAD, text))
+
+    def _mangled(self, upload: Upload, error: AirgapError, there: str) -> tuple[State, str]:
+        """End the push: what was not there has come with an upload that failed, and the next would do the same."""
+        why = f"{error} Since then {there}."
+        hint = "Is its disk full? Have what it holds of this file removed there, then run the same command again."
+        self._outcomes.halt(PushError(why, hint=hint))
+        return State.CONFLICT, why
 
     def _compared(self, upload: Upload, same: State) -> tuple[State, str] | None:
         """What the repository holds under the file's name: None, the *same* bytes, or a conflict."""

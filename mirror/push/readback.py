@@ -136,7 +136,7 @@ def _settle(file: SourceFile, page: Mapping[str, Hashes], outcomes: Outcomes, re
         return
     state = outcomes.state(file.filename)
     same = page[file.filename].agrees(outcomes.digests(file))
-    if same is False:
+    if same is False and state is not State.CONFLICT:
         outcomes.set(file.filename, State.CONFLICT, "the index shows another digest for it")
     elif state is State.UPLOADED or (state is State.FAILED and same):
         outcomes.set(file.filename, State.UPLOADED)
