@@ -162,6 +162,8 @@ class FakeRepository(ThreadingHTTPServer):
         self.moved = ""
         self.software = "test"
         self.root: Sequence[str] | None = None
+        #: Whether the root page names what is there, and what :attr:`root` has besides.
+        self.names_all = False
         #: Whether the folder of all files shows one in its list; None where it has none.
         self.lists: Callable[[str], bool] | None = None
         self.serves: bytes | None = None
@@ -211,7 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
             if server.root is None:
                 self.answer(404)
                 return
-            links = "".join(f'<a href="{name}/">{name}</a>' for name in server.root)
+            names = [_project(name) for name in server.files if server.names_all and not self._hidden(name)]
+            links = "".join(f'<a href="{name}/">{name}</a>' for name in [*server.root, *names])
             self.answer(200, f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), _HTML)
             return
         if "/simple/" in self.path:

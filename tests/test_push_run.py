@@ -121,6 +121,40 @@ def test_many_are_seen_in_one_list_before_what_needs_them_begins(
     assert sum("/simple/leaf" in request for request in requests) < len(MANY) - 16
 
 
+def test_many_are_seen_by_their_names_and_at_the_end_in_one_list(
+    many: FolderSource, server: FakeRepository, client: Client
+) -> None:
+    server.root, server.names_all, server.lists = (), True, lambda _: True
+    assert run(many, server, client).complete
+    before = server.requests[: server.requests.index(f"POST {TOP.filename}")]
+    assert before.count("GET /upload/simple/") > 1
+    assert before.count("GET /files/") == 1  # to find out that there is a list
+    assert server.requests.count("GET /files/") == 2
+    assert sum("/simple/leaf" in request for request in server.requests) < len(MANY) - 16
+
+
+def test_names_do_not_settle_which_bytes_there_are(many: FolderSource, server: FakeRepository, client: Client) -> None:
+    server.root, server.names_all, server.lists = (), True, lambda _: True
+    mangled = MANY[-1].filename
+    server.on_store = lambda: server.files.update({mangled: b"mangled"} if mangled in server.files else {})
+    with pytest.raises(IncompletePushError, match="another digest") as caught:
+        run(many, server, client)
+    assert [file.filename for file in caught.value.receipt.files if file.state is State.CONFLICT] == [mangled]
+
+
+@pytest.mark.parametrize("shown", [0, 1])
+def test_a_name_that_was_there_before_says_nothing_of_a_new_file(
+    many: FolderSource, server: FakeRepository, client: Client, shown: int
+) -> None:
+    server.root, server.names_all, server.lists = LEAVES[: shown * len(LEAVES)], True, lambda _: True
+    hidden = MANY[-1].filename
+    server.hidden_until[hidden] = 1000
+    server.lists = lambda name: name != hidden
+    with pytest.raises(IncompletePushError, match=r"does not show it in its index"):
+        run(many, server, client, wait=0.3)
+    assert TOP.filename not in server.uploaded
+
+
 def test_other_bytes_in_a_list_of_all_files_are_a_conflict(
     many: FolderSource, server: FakeRepository, client: Client
 ) -> None:

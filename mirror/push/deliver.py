@@ -71,7 +71,7 @@ def deliver(
 
     Before something that needs a project is begun, the index must show that project's files, for which it gets
     *patience* seconds: an accepted upload is no proof yet. Where the repository has a list of all files, many projects
-    are looked for together.
+    are looked for together, by their names where these are enough.
     """
     new: dict[str, list[SourceFile]] = {}
     for file in plan.new:
@@ -97,13 +97,17 @@ def deliver(
 
     def settle(accepted: Sequence[Step]) -> list[Step]:
         """Wait for the index to show *accepted*; returns what it shows."""
-        sent = {step: [file for project in step.projects for file in new.get(project, ())] for step in accepted}
-        confirm(publisher, outcomes, [*chain.from_iterable(sent.values())], patience, stop=outcomes.stop)
+        sent = {step: {project for project in step.projects if project in new} for step in accepted}
+        # Where a project has come, its only file has. Whether that has the right digest is asked at the end.
+        single = {project for project in chain.from_iterable(sent.values()) if len(new[project]) == 1}
+        arrived = publisher.arrived(single)
+        missing = [new[project] for project in chain.from_iterable(sent.values()) if project not in arrived]
+        confirm(publisher, outcomes, [*chain.from_iterable(missing)], patience, stop=outcomes.stop)
         for step in accepted:
             waves.done(step)
         if outcomes.stop.is_set():
             return []
-        return [step for step, files in sent.items() if all(outcomes.state(file.filename) in THERE for file in files)]
+        return [step for step in accepted if all(delivery.complete(new[project]) for project in sent[step])]
 
     blocked = run_steps(steps, work, workers=workers, cost=costs(plan), stop=outcomes.stop, settle=settle)
     waves.close()
@@ -173,6 +177,10 @@ class _Delivery:
         finally:
             for path in paths.values():
                 path.unlink(missing_ok=True)
+        return self.complete(files)
+
+    def complete(self, files: Sequence[SourceFile]) -> bool:
+        """Whether all of *files* are there, as far as is known."""
         return all(self._outcomes.state(file.filename) in THERE for file in files)
 
     def _file(self, file: SourceFile, path: Path) -> None:

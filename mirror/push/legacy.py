@@ -103,6 +103,7 @@ class LegacyPublisher:
         self._is_nexus = False
         self._folder = FlatFolder(client, self._index_url)
         self._shown: int | None = None
+        self._first: frozenset[str] | None = None
 
     @property
     def digests(self) -> Collection[str]:
@@ -128,6 +129,7 @@ class LegacyPublisher:
             return None
         found = frozenset(map(canonicalize_name, names))
         self._shown = len(found)
+        self._first = found if self._first is None else self._first
         return found
 
     def listing(self, project: str) -> Mapping[str, Hashes]:
@@ -144,6 +146,12 @@ class LegacyPublisher:
 
     def listings(self, projects: Collection[str]) -> Mapping[str, Hashes] | None:
         return self._folder.files() if self._folder.is_cheaper(len(projects), self._shown) else None
+
+    def arrived(self, projects: Collection[str]) -> Collection[str]:
+        # The list costs a look into every file, and each page one at every name; the root page is one of these.
+        if self._first is None or not self._folder.lists:
+            return ()
+        return (frozenset(self.projects() or ()) - self._first).intersection(projects)
 
     def digest(self, project: str, filename: str) -> str | None:
         link = next((file.url for file in self._files(project) if file.filename == filename), None)

@@ -137,6 +137,9 @@ class Timed:
     def listings(self, projects: Collection[str]) -> Mapping[str, Hashes] | None:
         return self._publisher.listings(projects)
 
+    def arrived(self, projects: Collection[str]) -> Collection[str]:
+        return self._publisher.arrived(projects)
+
     def digest(self, project: str, filename: str) -> str | None:
         return self._publisher.digest(project, filename)
 

@@ -77,6 +77,13 @@ class Publisher(Protocol):
         Never raises: who asks goes on with :meth:`listing`.
         """
 
+    def arrived(self, projects: Collection[str]) -> Collection[str]:
+        """Those of *projects* that the repository did not have when :meth:`projects` was first asked, and shows now.
+
+        One question for all of them, and no word of which files there are, or of their digests. Never raises; none
+        where that is no cheaper than what else can be asked.
+        """
+
     def digest(self, project: str, filename: str) -> str | None:
         """The sha256 of the bytes that the repository serves for *filename*; None where it has no such file."""
 
@@ -104,6 +111,10 @@ class PageByPage(ABC):
     def listings(self, projects: Collection[str]) -> Mapping[str, Hashes] | None:
         """Nothing."""
         return None
+
+    def arrived(self, projects: Collection[str]) -> Collection[str]:
+        """None."""
+        return ()
 
 
 class SourceFile(Protocol):
