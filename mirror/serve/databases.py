@@ -23,6 +23,8 @@ from mirror.serve.tables import SCHEMA_VERSION, bring_up_to_date
 T = TypeVar("T")
 
 _BUSY_SECONDS = 60
+# What each connection to SQLite may keep of the file; its own default is 2,000.
+_CACHE_KIB = 512
 _CONNECT_SECONDS = 10
 _WRITES = "airgap_writes"
 #: Taken while the tables are made; any number that no other program uses.
@@ -251,6 +253,8 @@ def _on_connect(connection: Any, _: object) -> None:
     # An answer to an upload is a promise: with FULL a commit is on the disk before it is given.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # Sixteen uploads at a time are as many connections, and what one writes empties the others' caches anyway.
+    connection.execute(f"PRAGMA cache_size = {-_CACHE_KIB}")
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
