@@ -29,9 +29,9 @@ ROOT = Path(__file__).parent.parent
 #: Projects, and bytes of each one's description, which is most of what a release says of itself.
 FEW, MANY, DESCRIPTION = 200, 600, 20_000
 #: Bytes that a further project may add; what SQLite's caches and zstd's windows take is reached only with more of them.
-CONNECTED, ISOLATED = 16_000, 25_000
+CONNECTED, ISOLATED = 16_000, 16_500
 #: Files of a push alone, and bytes that a further one may add to its peak.
-FEW_FILES, MANY_FILES, FILE = 1000, 3000, 4_300
+FEW_FILES, MANY_FILES, FILE = 1000, 3000, 4_100
 #: With an arena for each thread, how much glibc keeps of what was freed depends on which threads had a turn.
 ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 # A repository that keeps names and digests: no database's cache grows beside what a push itself holds.
