@@ -80,8 +80,10 @@ class Answer:
 
 def _decompressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
     head = b""
-    while len(head) < _HEADER and (piece := next(pieces, b"")):
+    for piece in pieces:
         head += piece
+        if len(head) >= _HEADER:
+            break
     if not head:
         return
     decoder = zlib.decompressobj(_GZIP_OR_ZLIB if _has_header(head) else -zlib.MAX_WBITS)
