@@ -84,6 +84,19 @@ class PublisherConformance:
         if listed is not None:
             assert {filename: listed[filename] for filename in pages} == pages
 
+    def test_only_what_came_since_is_said_to_have_arrived(
+        self, publisher: Publisher, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mirror.push.flat._MANY", 1)
+        early, late, never = (canonicalize_name(f"{name}-{word}") for word in ("early", "late", "never"))
+        self.put(publisher, tmp_path, make_wheel(early))
+        publisher.projects()
+        assert not publisher.arrived([early, late])
+        self.put(publisher, tmp_path, make_wheel(late))
+        assert all(publisher.listing(project) for project in (early, late))
+        publisher.listings([early, late])
+        assert set(publisher.arrived([early, late, never])) == ({late} if self.lists(publisher) else set())
+
     def lists(self, publisher: Publisher) -> bool:
         """Whether a list of all files is to be expected."""
         return False

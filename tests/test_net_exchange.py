@@ -103,6 +103,26 @@ def test_a_body_of_unknown_length_goes_out_in_chunks(server: Server, client: Cli
     assert server.seen("/upload")[0].body == b"onetwo"
 
 
+def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again(client: Client) -> None:
+    gone = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(2):
+            with listener.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            gone.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        for _ in range(2):
+            assert client.send("GET", url).body == b"ok"  # which makes one try
+            assert gone.wait(60)
+        thread.join(60)
+
+
 def raw_deflate(data: bytes) -> bytes:
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush()

@@ -436,7 +436,7 @@ def _proxy(settings: Settings, found: str | None) -> httpcore.Proxy | None:
     except ValueError:
         scheme, name = "", b""
     if scheme not in _PROXIES or not name:
-        raise UsageError(f"{redact(address)} can't be used as a proxy.")
+        raise UsageError(f"{redact(address)} can't be used as a proxy.", hint="Give it as http://host:port.")
     login = credentials_in(address)
     return httpcore.Proxy(
         httpcore.URL(scheme=scheme, host=name, port=port or _SOCKS_PORT, target="/"),
@@ -486,7 +486,7 @@ def _translate(error: Exception, shown: str, host: str, timeout: float) -> Excep
             return AuthError(
                 f"{shown}: the proxy answered with 407.",
                 status=407,
-                hint="Put the proxy's credentials into --proxy or HTTPS_PROXY as http://user:password@host:port.",
+                hint=PROXY_LOGIN,
             )
         return Transient(NetworkError(f"{shown}: the proxy can't connect ({error}).", hint=_EXAMINE, retryable=True))
     if isinstance(error, httpcore.LocalProtocolError):

@@ -38,6 +38,7 @@ class FlatFolder:
         self._ruled_out = False
         self._lock = threading.Lock()
         self._tried = False
+        self._lists = False
         self._page_takes = 0.0
         self._list_takes = 0.0
 
@@ -49,7 +50,7 @@ class FlatFolder:
     @property
     def lists(self) -> bool:
         """Whether it has shown its files, too: many servers keep all files in one folder and show none of that."""
-        return self.known and self._list_takes > 0
+        return self.known and self._lists
 
     def learn(self, project: str, url: str, seconds: float) -> None:
         """A file of *project* is at *url*, says a page that took so many *seconds*."""
@@ -67,7 +68,7 @@ class FlatFolder:
         """Whether to ask for the list in place of so many *projects*' pages; the repository shows *shown*, if known."""
         if not self.known or projects < _MANY:
             return False
-        if self._list_takes:
+        if self._lists:
             return self._list_takes < self._page_takes * projects
         return shown is not None and projects * _SHARE >= shown
 
@@ -91,7 +92,7 @@ class FlatFolder:
                 page = parse_page(answer.body, kind, answer.url, project="", index=self._url)
                 found = {name: page.read(link).hashes for name, link in zip(page.filenames, page.links, strict=True)}
                 if found and all(hashes.sha256 for hashes in found.values()):
-                    self._list_takes = time.monotonic() - began
+                    self._lists, self._list_takes = True, time.monotonic() - began
                     return found
         except (NetworkError, IntegrityError):
             pass

@@ -124,9 +124,8 @@ def _look(
     publisher: Publisher, outcomes: Outcomes, project: str, files: Sequence[SourceFile], report: Reporter
 ) -> None:
     page = publisher.listing_for(project, {file.filename: outcomes.digests(file) for file in files})
-    for (
-        file
-    ) in files:  # at once: the pages of all projects together would take more memory than all that is known of them
+    # At once: the pages of all projects together would take more memory than all that is known of them.
+    for file in files:
         _settle(file, page, outcomes, report)
 
 
