@@ -525,3 +525,11 @@ def test_json_of_the_manifest_is_one_line_a_file(tmp_path: Path) -> None:
     assert list(document) == sorted(document)
     assert document["format"] == "airgap-bundle"
     assert sum(line.startswith('{"builds":[') for line in text.splitlines()) == 4
+
+
+def test_who_reads_a_bundle_loads_nothing_of_what_writes_one() -> None:
+    program = "import sys, mirror.bundle.reader; print(*sorted(name for name in sys.modules if name[:7] == 'mirror.'))"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "mirror.bundle.archive" in loaded
+    assert not loaded & {f"mirror.bundle.{name}" for name in ("content", "frames", "static", "writer")}
